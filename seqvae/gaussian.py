@@ -1,0 +1,60 @@
+"""Diagonal Gaussians and log-space means: pure functions in fp32, each citing its equation.
+
+Every function raises its arguments to fp32 first, whatever the autocast type: a small KL computed in bf16 comes
+out several times too large.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+LOG_2PI = math.log(2 * math.pi)
+
+LOGVAR_RANGE = (-30.0, 20.0)
+"""Log-variances are clamped to this range, so that exp() and its inverse stay finite in fp32."""
+
+
+def _wide(*tensors: Tensor) -> tuple[Tensor, ...]:
+    return tuple(t if t.dtype == torch.float64 else t.float() for t in tensors)
+
+
+def rsample(
+    mean: Float[Tensor, "B Z"], logvar: Float[Tensor, "B Z"], samples: int, generator: torch.Generator | None = None
+) -> Float[Tensor, "S B Z"]:
+    """z = mean + exp(logvar / 2) * eps with eps ~ N(0, I) (Kingma and Welling 2014, section 2.4)."""
+    mean, logvar = _wide(mean, logvar)
+    eps = torch.randn((samples, *mean.shape), generator=generator, dtype=mean.dtype, device=mean.device)
+    return mean + torch.exp(0.5 * logvar) * eps
+
+
+def log_prob(
+    z: Float[Tensor, "*S B Z"], mean: Float[Tensor, "B Z"], logvar: Float[Tensor, "B Z"]
+) -> Float[Tensor, "*S B"]:
+    """log N(z; mean, diag(exp(logvar))) in nats, summed over Z."""
+    z, mean, logvar = _wide(z, mean, logvar)
+    return -0.5 * (LOG_2PI + logvar + (z - mean).square() * torch.exp(-logvar)).sum(-1)
+
+
+def standard_log_prob(z: Float[Tensor, "*S Z"]) -> Float[Tensor, " *S"]:
+    """log N(z; 0, I) in nats, summed over Z."""
+    (z,) = _wide(z)
+    return -0.5 * (LOG_2PI + z.square()).sum(-1)
+
+
+def kl_to_standard(mean: Float[Tensor, "B Z"], logvar: Float[Tensor, "B Z"]) -> Float[Tensor, "B Z"]:
+    """KL(N(mean, exp(logvar)) || N(0, 1)) in nats, by dimension (Kingma and Welling 2014, appendix B).
+
+    ``expm1(logvar) - logvar`` keeps its precision where logvar is near 0, which is where a collapsed model lives.
+    """
+    mean, logvar = _wide(mean, logvar)
+    return 0.5 * (mean.square() + torch.expm1(logvar) - logvar)
+
+
+def log_mean_exp(values: Float[Tensor, "S *B"], dim: int = 0) -> Float[Tensor, " *B"]:
+    """log of the mean of exp(values) along ``dim``, computed in log-space."""
+    (values,) = _wide(values)
+    return torch.logsumexp(values, dim) - math.log(values.shape[dim])

@@ -1,0 +1,115 @@
+"""The axis legend and the types that flow between the layers.
+
+Axis legend (used in every shape annotation of the package)::
+
+    B   sentences in a batch          T   tokens, BOS and EOS included
+    V   vocabulary                    Z   latent dimensions
+    H   hidden units                  S   posterior samples per sentence
+    N   hypotheses being decoded
+
+Every log-quantity is in nats and fp32. One glossary: ``mean``, ``logvar``, ``z``, ``rec`` (-log p(x|z), summed
+over the tokens of a sentence), ``kl`` (KL(q(z|x) || p(z))), ``elbo`` (reported as -ELBO = rec + kl), ``nll``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+PAD, BOS, EOS, UNK = 0, 1, 2, 3
+"""Token ids that no text produces (an unknown word gives ``UNK``)."""
+
+SPECIALS = ("<pad>", "<bos>", "<eos>", "<unk>")
+"""How the four special ids are written when they must be shown."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Sentences padded on the right: ``<bos> w1 .. wn <eos> <pad> ..``.
+
+    ``lengths`` counts BOS and EOS, so ``2 <= lengths <= T``; ``rows`` are line numbers (from 0) in the split.
+    """
+
+    tokens: Int[Tensor, "B T"]
+    lengths: Int[Tensor, " B"]
+    rows: Int[Tensor, " B"]
+    labels: Int[Tensor, " B"] | None = None
+
+    def __len__(self) -> int:
+        return self.tokens.shape[0]
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The same batch on ``device`` (asynchronous where the memory is pinned)."""
+        labels = None if self.labels is None else self.labels.to(device, non_blocking=True)
+        tokens, lengths, rows = (t.to(device, non_blocking=True) for t in (self.tokens, self.lengths, self.rows))
+        return Batch(tokens=tokens, lengths=lengths, rows=rows, labels=labels)
+
+    def with_tokens(self, tokens: Int[Tensor, "B T2"], lengths: Int[Tensor, " B"] | None = None) -> Batch:
+        """The same sentences (rows, labels) with other tokens: what a corruption returns."""
+        return replace(self, tokens=tokens, lengths=self.lengths if lengths is None else lengths)
+
+
+class Prior(Protocol):
+    """p(z), or p(z|label) for a conditional model."""
+
+    def log_prob(self, z: Float[Tensor, "S B Z"], labels: Int[Tensor, " B"] | None = None) -> Float[Tensor, "S B"]: ...
+
+    def sample(
+        self, n: int, *, labels: Int[Tensor, " n"] | None = None, generator: torch.Generator | None = None
+    ) -> Float[Tensor, "n Z"]: ...
+
+
+@runtime_checkable
+class Posterior(Protocol):
+    """One batch of q(z|x), whatever its family."""
+
+    @property
+    def mean(self) -> Float[Tensor, "B Z"]: ...
+
+    @property
+    def std(self) -> Float[Tensor, "B Z"] | None:
+        """Standard deviation by dimension, or None for a family that has none."""
+
+    def rsample(self, samples: int, generator: torch.Generator | None = None) -> Float[Tensor, "S B Z"]:
+        """Reparameterised samples: gradients flow to the parameters of q."""
+
+    def log_prob(self, z: Float[Tensor, "S B Z"]) -> Float[Tensor, "S B"]: ...
+
+    def kl(self, prior: Prior) -> tuple[Float[Tensor, " B"], Float[Tensor, "B Z"] | None]:
+        """KL(q || prior) by sentence, and by dimension where it splits (else None)."""
+
+    def detach(self) -> Posterior: ...
+
+    def __getitem__(self, index: slice | Tensor) -> Posterior:
+        """The posteriors of some of the sentences."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Terms:
+    """What one pass of the model gives; every objective and every reported number is made from these.
+
+    For a language model (latent dimension 0) ``q`` and ``prior`` are None, ``kl`` is zero and ``z`` has no columns.
+    """
+
+    rec: Float[Tensor, "S B"]
+    kl: Float[Tensor, " B"]
+    kl_dims: Float[Tensor, "B Z"] | None
+    z: Float[Tensor, "S B Z"]
+    q: Posterior | None
+    prior: Prior | None
+    tokens: Int[Tensor, " B"]
+    """Predicted tokens of each sentence: EOS counted, BOS not."""
+
+    @property
+    def log_q(self) -> Float[Tensor, "S B"]:
+        """log q(z|x) at the samples."""
+        return torch.zeros_like(self.rec) if self.q is None else self.q.log_prob(self.z)
+
+    @property
+    def log_p(self) -> Float[Tensor, "S B"]:
+        """log p(z) at the samples."""
+        return torch.zeros_like(self.rec) if self.prior is None else self.prior.log_prob(self.z)
