@@ -4,8 +4,6 @@ Every function raises its arguments to fp32 first, whatever the autocast type: a
 out several times too large.
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -11,8 +11,6 @@ Every log-quantity is in nats and fp32. One glossary: ``mean``, ``logvar``, ``z`
 over the tokens of a sentence), ``kl`` (KL(q(z|x) || p(z))), ``elbo`` (reported as -ELBO = rec + kl), ``nll``.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
@@ -42,13 +40,13 @@ class Batch:
     def __len__(self) -> int:
         return self.tokens.shape[0]
 
-    def to(self, device: torch.device | str) -> Batch:
+    def to(self, device: torch.device | str) -> "Batch":
         """The same batch on ``device`` (asynchronous where the memory is pinned)."""
         labels = None if self.labels is None else self.labels.to(device, non_blocking=True)
         tokens, lengths, rows = (t.to(device, non_blocking=True) for t in (self.tokens, self.lengths, self.rows))
         return Batch(tokens=tokens, lengths=lengths, rows=rows, labels=labels)
 
-    def with_tokens(self, tokens: Int[Tensor, "B T2"], lengths: Int[Tensor, " B"] | None = None) -> Batch:
+    def with_tokens(self, tokens: Int[Tensor, "B T2"], lengths: Int[Tensor, " B"] | None = None) -> "Batch":
         """The same sentences (rows, labels) with other tokens: what a corruption returns."""
         return replace(self, tokens=tokens, lengths=self.lengths if lengths is None else lengths)
 
@@ -82,9 +80,9 @@ class Posterior(Protocol):
     def kl(self, prior: Prior) -> tuple[Float[Tensor, " B"], Float[Tensor, "B Z"] | None]:
         """KL(q || prior) by sentence, and by dimension where it splits (else None)."""
 
-    def detach(self) -> Posterior: ...
+    def detach(self) -> "Posterior": ...
 
-    def __getitem__(self, index: slice | Tensor) -> Posterior:
+    def __getitem__(self, index: slice | Tensor) -> "Posterior":
         """The posteriors of some of the sentences."""
 
 

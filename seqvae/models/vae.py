@@ -1,0 +1,141 @@
+"""SeqVAE: encoder, posterior, prior and decoder as one model over batches of token ids."""
+
+import torch
+from jaxtyping import Float, Int
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from seqvae.models.cross_entropy import token_argmax, token_nll
+from seqvae.models.decoder import Decoder, DecoderConfig
+from seqvae.models.encoder import Encoder, EncoderConfig
+from seqvae.models.posterior import GaussianHead, PosteriorConfig
+from seqvae.models.prior import PriorConfig, StandardPrior
+from seqvae.types import PAD, Batch, Posterior, Terms
+
+
+class InitConfig(BaseModel):
+    """How parameters are drawn before training (``model.init``)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    weights: float | None = Field(None, gt=0, description="uniform in +-this; null: PyTorch's defaults")
+    embeddings: float = Field(0.1, gt=0, description="embeddings uniform in +-this")
+
+
+class ModelConfig(BaseModel):
+    """Settings of the model (section ``model``), saved with its weights."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    latent_dim: int = Field(32, ge=0, description="dimensions of z; 0 gives the LSTM language model")
+    encoder: EncoderConfig = Field(EncoderConfig(), description="the encoder's network")
+    decoder: DecoderConfig = Field(DecoderConfig(), description="the decoder's network")
+    posterior: PosteriorConfig = Field(PosteriorConfig(), description="the family of q(z|x)")
+    prior: PriorConfig = Field(PriorConfig(), description="the prior p(z)")
+    init: InitConfig = Field(InitConfig(), description="how parameters are drawn before training")
+
+
+class SeqVAE(nn.Module):
+    """A variational autoencoder over sentences; a language model where ``latent_dim`` is 0.
+
+    >>> model = SeqVAE(ModelConfig(latent_dim=2), vocab_size=7)
+    >>> terms = model.terms(batch, samples=5)            # doctest: +SKIP
+    >>> (terms.rec.mean(0) + terms.kl).mean()            # -ELBO in nats per sentence  # doctest: +SKIP
+    """
+
+    def __init__(self, config: ModelConfig, vocab_size: int):
+        super().__init__()
+        self.config, self.vocab_size = config, vocab_size
+        self.encoder: Encoder | None = None
+        self.posterior: GaussianHead | None = None
+        self.prior: StandardPrior | None = None
+        if config.latent_dim > 0:
+            self.encoder = Encoder(config.encoder, vocab_size)
+            self.posterior = GaussianHead(self.encoder.features, config.latent_dim)
+            self.prior = StandardPrior(config.latent_dim)
+        self.decoder = Decoder(config.decoder, vocab_size, config.latent_dim)
+        for part in self.parts():
+            self._draw(part)
+
+    @property
+    def latent_dim(self) -> int:
+        return self.config.latent_dim
+
+    @property
+    def device(self) -> torch.device:
+        return self.decoder.embedding.weight.device
+
+    def parts(self) -> dict[str, list[nn.Module]]:
+        """The halves that a method may train or reset apart: ``encoder`` (q) and ``decoder`` (p)."""
+        parts = {"encoder": [self.encoder, self.posterior], "decoder": [self.decoder, self.prior]}
+        present = {name: [module for module in modules if module is not None] for name, modules in parts.items()}
+        return {name: modules for name, modules in present.items() if modules}
+
+    def reset(self, part: str) -> None:
+        """Draw the parameters of one part anew (from the global random state)."""
+        for module in self.parts()[part]:
+            for child in module.modules():
+                if hasattr(child, "reset_parameters"):
+                    child.reset_parameters()
+        self._draw(part)
+
+    def encode(self, batch: Batch) -> Posterior | None:
+        """q(z|x) of each sentence; None for a language model."""
+        if self.encoder is None:
+            return None
+        return self.posterior(self.encoder(batch.tokens, batch.lengths))
+
+    def terms(
+        self,
+        batch: Batch,
+        samples: int = 1,
+        *,
+        q: Posterior | None = None,
+        z: Float[Tensor, "S B Z"] | None = None,
+        inputs: Batch | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Terms:
+        """Reconstruction and KL of each sentence under ``samples`` draws of z.
+
+        ``q`` and ``z`` are used as given, else made here; ``inputs`` is what the decoder reads in place of ``batch``
+        (word dropout), while the targets stay those of ``batch``.
+        """
+        q = self.encode(batch) if q is None else q
+        kl, kl_dims = torch.zeros(len(batch), device=self.device), None
+        if q is not None:
+            z = q.rsample(samples, generator) if z is None else z
+            kl, kl_dims = q.kl(self.prior)
+        elif z is None:
+            z = torch.zeros(samples, len(batch), 0, device=self.device)
+        rec = self._rec(batch.tokens, z, batch.tokens if inputs is None else inputs.tokens)
+        return Terms(rec=rec, kl=kl, kl_dims=kl_dims, z=z, q=q, prior=self.prior, tokens=batch.lengths - 1)
+
+    @torch.no_grad()
+    def correct_tokens(self, batch: Batch, z: Float[Tensor, "B Z"]) -> Int[Tensor, " B"]:
+        """How many tokens of each sentence (EOS counted) are the likeliest ones when teacher-forced from ``z``."""
+        hidden = self.decoder(batch.tokens[:, :-1], z).flatten(0, 1)
+        best = token_argmax(hidden, self.decoder.output_weight, self.decoder.output_bias)
+        targets = batch.tokens[:, 1:]
+        return ((best.view_as(targets) == targets) & (targets != PAD)).sum(1)
+
+    def _rec(
+        self, tokens: Int[Tensor, "B T"], z: Float[Tensor, "S B Z"], inputs: Int[Tensor, "B T"]
+    ) -> Float[Tensor, "S B"]:
+        """-log p(x|z), summed over the predicted tokens of each sentence; padding adds exactly nothing."""
+        samples, sentences = z.shape[:2]
+        hidden = self.decoder(inputs[:, :-1].repeat(samples, 1), z.flatten(0, 1))
+        targets = tokens[:, 1:].repeat(samples, 1)
+        nll = token_nll(hidden.flatten(0, 1), self.decoder.output_weight, self.decoder.output_bias, targets.flatten())
+        nll = torch.where(targets.flatten() == PAD, 0.0, nll)
+        return nll.view(samples, sentences, -1).sum(-1)
+
+    @torch.no_grad()
+    def _draw(self, part: str) -> None:
+        init = self.config.init
+        for module in self.parts()[part]:
+            for child in module.modules():
+                if isinstance(child, nn.Embedding):
+                    child.weight.uniform_(-init.embeddings, init.embeddings)
+                elif init.weights is not None and isinstance(child, (nn.LSTM, nn.Linear)):
+                    for parameter in child.parameters():
+                        parameter.uniform_(-init.weights, init.weights)

@@ -1,0 +1,1 @@
+"""The training loop, its settings, its state and its loggers."""
