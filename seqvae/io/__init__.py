@@ -1,0 +1,1 @@
+"""Reading and writing on disk: atomic folders, tensors and JSON without pickle."""

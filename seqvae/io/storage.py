@@ -1,0 +1,398 @@
+"""Folders and files that are either whole or absent, and tensors without pickle.
+
+A folder is written beside its target as ``.tmp-<name>-<pid>``, every file is flushed to the disk, ``MANIFEST.json``
+(size and sha256 of every file) is written last, and one rename makes it visible. What a crash leaves behind is
+swept by :func:`recover`; what a disk damages later is found by :func:`verify`.
+"""
+
+import contextlib
+import errno
+import hashlib
+import json
+import math
+import os
+import shutil
+import stat
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePath, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from seqvae.errors import Location, SeqVAEError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+MANIFEST = "MANIFEST.json"
+SCHEMA_VERSION = 1
+"""Version of the layout of our folders; a folder with a higher one was saved by a newer seqvae."""
+
+MAX_JSON_BYTES = 256 * 2**20
+MAX_HEADER_BYTES = 16 * 2**20
+"""A tensor file's header is a few hundred bytes per tensor: anything near this bound is not ours."""
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
+_DEVICE = {errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR}
+
+_writing: set[Path] = set()
+"""Temporary paths that this process is writing now. A process id alone does not tell: in containers it is often 1."""
+
+
+@contextlib.contextmanager
+def storage_errors(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Turns what the disk answers into an error that says what to do: E701 full, E702 not allowed, E703 the rest."""
+    try:
+        yield
+    except OSError as error:
+        place = str(error.filename or path)
+        if error.errno in _FULL:
+            hint = "free some space or raise the quota, then run again; what was there before is intact"
+            raise SeqVAEError(
+                "E701", f"no room left while writing: {error.strerror}", where=place, hint=hint
+            ) from error
+        if error.errno in _REFUSED:
+            hint = "check the owner and the permissions of the folder, or choose another one"
+            raise SeqVAEError("E702", f"not allowed: {error.strerror}", where=place, hint=hint) from error
+        if error.errno in _DEVICE:
+            hint = "check the path and the disk, then run again"
+            raise SeqVAEError("E703", f"the file system refused: {error.strerror}", where=place, hint=hint) from error
+        raise
+
+
+@contextlib.contextmanager
+def atomic_folder(target: str | os.PathLike[str], *, amend: bool = False) -> Iterator[Path]:
+    """Yields an empty folder to fill, which becomes ``target`` when the block ends, or vanishes when it raises.
+
+    With ``amend`` the folder starts as a copy of the present ``target``. A ``target`` that exists is replaced:
+    set aside, then removed once the new one is in place; no failure leaves neither.
+    """
+    target = Path(target)
+    temporary = _beside(target, "tmp")
+    with storage_errors(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _delete(temporary)
+        _writing.add(temporary)
+        try:
+            if amend and target.exists():
+                shutil.copytree(target, temporary, symlinks=True)
+            else:
+                temporary.mkdir()
+            yield temporary
+            _write_manifest(temporary)
+            _flush_tree(temporary)
+            _swap(temporary, target)
+        except BaseException:
+            _delete(temporary)
+            raise
+        finally:
+            _writing.discard(temporary)
+
+
+def recover(parent: str | os.PathLike[str]) -> list[Path]:
+    """Sweeps what killed processes left in ``parent`` and returns the paths that it removed or renamed back.
+
+    A folder that was set aside and never replaced comes back; temporary ones go. A live process's are left alone.
+    """
+    parent, handled = Path(parent), []
+    with storage_errors(parent):
+        for orphan in sorted(parent.iterdir()) if parent.is_dir() else []:
+            kind, target = _parse_beside(orphan)
+            if kind is None:
+                continue
+            if kind == "old" and not target.exists():
+                os.rename(orphan, target)
+            else:
+                _delete(orphan)
+            handled.append(orphan)
+    return handled
+
+
+def remove_folder(path: str | os.PathLike[str]) -> None:
+    """Removes a folder so that no reader, and no crash half-way, ever sees a part of it."""
+    path = Path(path)
+    aside = _beside(path, "tmp")
+    with storage_errors(path):
+        _delete(aside)
+        os.rename(path, aside)
+        _delete(aside)
+
+
+def verify(folder: str | os.PathLike[str]) -> None:
+    """Checks a folder against its manifest, every byte of it.
+
+    Names that begin with a dot at the top of the folder are no part of it (editors and Git leave such files).
+
+    Raises SeqVAEError: E402 where the folder, its manifest or a file is missing, E403 where a newer seqvae saved it,
+    E401 where it is damaged or holds what it should not (a link, an extra file, a path that leads outside).
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise SeqVAEError("E402", "there is no such folder", where=str(folder), hint="check the path")
+    if not (folder / MANIFEST).is_file():
+        hint = "the folder is only partly copied, or seqvae did not write it: copy it again"
+        raise SeqVAEError("E402", f"{MANIFEST} is missing", where=str(folder), hint=hint)
+    expected = _read_manifest(folder)
+    with storage_errors(folder):
+        present = _files(folder)
+        for name in sorted(expected.keys() - present):
+            hint = "the folder is only partly copied: copy it again, or use another checkpoint"
+            raise SeqVAEError("E402", f"`{name}` is missing", where=str(folder / name), hint=hint)
+        for name in sorted(present - expected.keys()):
+            raise _damaged(folder / name, f"`{name}` does not belong here", hint="remove it, if you put it there")
+        for name, entry in expected.items():
+            size = (folder / name).stat().st_size
+            if size != entry["size"]:
+                raise _damaged(folder / name, f"`{name}` is damaged: it has {size} bytes, not {entry['size']}")
+            if sha256_file(folder / name) != entry["sha256"]:
+                raise _damaged(folder / name, f"`{name}` is damaged: its sha256 is not the one in {MANIFEST}")
+
+
+def sha256_file(path: str | os.PathLike[str]) -> str:
+    """The sha256 of a file's bytes, in hexadecimal."""
+    with storage_errors(path), open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
+    """Writes a file atomically: after a crash it holds the old content or the new, never a part."""
+    path = Path(path)
+    temporary = _beside(path, "tmp")
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _writing.add(temporary)
+        try:
+            with open(temporary, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            _delete(temporary)
+            raise
+        finally:
+            _writing.discard(temporary)
+        _flush(path.parent)
+
+
+def write_json(path: str | os.PathLike[str], value: Any) -> None:
+    """Writes :func:`jsonable` of ``value`` atomically, in UTF-8, indented."""
+    text = json.dumps(jsonable(value), ensure_ascii=False, indent=2, allow_nan=False)
+    write_bytes(path, (text + "\n").encode("utf-8"))
+
+
+def read_json(path: str | os.PathLike[str]) -> Any:
+    """Reads a JSON file. Raises SeqVAEError: E402 where it is missing, E401 where it is not JSON."""
+    path = Path(path)
+    if not path.is_file():
+        raise SeqVAEError("E402", f"`{path.name}` is missing", where=str(path), hint="check the path, or copy it again")
+    with storage_errors(path):
+        if path.stat().st_size > MAX_JSON_BYTES:
+            raise _damaged(path, f"`{path.name}` is larger than {MAX_JSON_BYTES // 2**20} MB")
+        content = path.read_bytes()
+    try:
+        return json.loads(content.decode("utf-8"))
+    except json.JSONDecodeError as error:
+        where = Location(path, error.lineno, error.colno)
+        raise _damaged(where, f"`{path.name}` is not JSON: {error.msg}") from error
+    except (UnicodeDecodeError, RecursionError) as error:
+        raise _damaged(path, f"`{path.name}` is not JSON: {error}") from error
+
+
+def jsonable(value: Any) -> Any:
+    """``value`` in the types that JSON has: NumPy and torch scalars and arrays unpacked, NaN and infinities as None."""
+    if isinstance(value, Mapping):
+        return {str(key): jsonable(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [jsonable(item) for item in (sorted(value) if isinstance(value, (set, frozenset)) else value)]
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    if hasattr(value, "tolist"):
+        return jsonable(value.tolist())
+    return str(value) if isinstance(value, PurePath) else value
+
+
+def save_tensors(path: str | os.PathLike[str], tensors: Mapping[str, "Tensor"]) -> None:
+    """Writes tensors atomically as safetensors, without metadata: equal tensors give equal bytes."""
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    path = Path(path)
+    temporary = _beside(path, "tmp")
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _writing.add(temporary)
+        try:
+            save_file(_separate(tensors), temporary)
+            _flush(temporary)
+            os.replace(temporary, path)
+        except SafetensorError as error:
+            _delete(temporary)
+            raise _disk_error(error, path) from error
+        except BaseException:
+            _delete(temporary)
+            raise
+        finally:
+            _writing.discard(temporary)
+        _flush(path.parent)
+
+
+def load_tensors(path: str | os.PathLike[str]) -> dict[str, "Tensor"]:
+    """Reads what :func:`save_tensors` wrote, on the CPU. Nothing in the file is ever executed.
+
+    Raises SeqVAEError: E402 where the file is missing, E401 where it is not a whole safetensors file.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(path)
+    if not path.is_file():
+        raise SeqVAEError("E402", f"`{path.name}` is missing", where=str(path), hint="check the path, or copy it again")
+    with storage_errors(path), open(path, "rb") as file:
+        header_bytes = int.from_bytes(file.read(8), "little")
+    if header_bytes > MAX_HEADER_BYTES:
+        raise _damaged(path, f"`{path.name}` is damaged: its header claims {header_bytes} bytes")
+    try:
+        with storage_errors(path), safe_open(path, framework="pt", device="cpu") as file:
+            # The clone lets go of the file: a mapped tensor would follow what happens to it.
+            return {name: file.get_tensor(name).clone() for name in sorted(file.keys())}
+    except SafetensorError as error:
+        raise _damaged(path, f"`{path.name}` is damaged: {error}") from error
+
+
+def _separate(tensors: Mapping[str, "Tensor"]) -> dict[str, "Tensor"]:
+    """Contiguous CPU tensors in the order of their names, none sharing memory with another (the format forbids it)."""
+    separate, seen = {}, set()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() in seen or storage.nbytes() != tensor.nbytes:
+            tensor = tensor.clone()
+        seen.add(tensor.untyped_storage().data_ptr())
+        separate[name] = tensor
+    return separate
+
+
+def _disk_error(error: Exception, path: Path) -> Exception:
+    """The OSError behind a message such as ``I/O error: No space left on device (os error 28)``."""
+    number = str(error).rpartition("os error ")[2].rstrip(")")
+    for code in _FULL | _REFUSED | _DEVICE:
+        if number == str(code) or os.strerror(code) in str(error):
+            return OSError(code, os.strerror(code), str(path))
+    return error
+
+
+def _damaged(where: Path | Location, what: str, hint: str = "copy it again, or use another checkpoint") -> SeqVAEError:
+    return SeqVAEError("E401", what, where=where if isinstance(where, Location) else str(where), hint=hint)
+
+
+def _write_manifest(folder: Path) -> None:
+    names = sorted(_files(folder))
+    files = {name: {"size": (folder / name).stat().st_size, "sha256": sha256_file(folder / name)} for name in names}
+    write_json(folder / MANIFEST, {"schema_version": SCHEMA_VERSION, "files": files})
+
+
+def _read_manifest(folder: Path) -> dict[str, dict[str, Any]]:
+    """The entries of a manifest, once their names and types are known to be harmless."""
+    path = folder / MANIFEST
+    manifest = read_json(path)
+    version = manifest.get("schema_version") if isinstance(manifest, dict) else None
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        what = f"saved by a newer seqvae (layout {version}; this one reads up to {SCHEMA_VERSION})"
+        raise SeqVAEError("E403", what, where=str(folder), hint="upgrade seqvae: pip install -U seqvae")
+    files = manifest.get("files") if version == SCHEMA_VERSION else None
+    if not isinstance(files, dict):
+        raise _damaged(path, f"{MANIFEST} is damaged: it lists no files")
+    for name, entry in files.items():
+        parts = PurePosixPath(name).parts
+        if not parts or ".." in parts or name.startswith("/") or "\\" in name or ":" in name:
+            raise _damaged(path, f"{MANIFEST} names `{name}`, which is not inside the folder")
+        if not isinstance(entry, dict) or entry.keys() != {"size", "sha256"}:
+            raise _damaged(path, f"{MANIFEST} is damaged at `{name}`")
+    return files
+
+
+def _files(folder: Path) -> set[str]:
+    """Relative posix paths of the regular files in ``folder``; a link or a special file is refused."""
+    names = set()
+    for directory, folders, files in os.walk(folder):
+        if Path(directory) == folder:
+            folders[:] = [name for name in folders if not name.startswith(".")]
+            files = [name for name in files if not name.startswith(".") and name != MANIFEST]
+        for name in [*folders, *files]:
+            path = Path(directory, name)
+            mode = path.lstat().st_mode
+            relative = path.relative_to(folder).as_posix()
+            if not (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
+                raise _damaged(path, f"`{relative}` is a link or a special file", hint="replace it by the file itself")
+            if stat.S_ISREG(mode):
+                names.add(relative)
+    return names
+
+
+def _beside(target: Path, kind: str) -> Path:
+    return target.with_name(f".{kind}-{target.name}-{os.getpid()}")
+
+
+def _parse_beside(path: Path) -> tuple[str | None, Path]:
+    """What :func:`_beside` made: its kind and its target; kind None where it is not ours or still being written."""
+    prefix, _, rest = path.name.partition("-")
+    name, _, pid = rest.rpartition("-")
+    if prefix not in (".tmp", ".old") or not name or not pid.isdecimal() or path in _writing:
+        return None, path
+    if int(pid) != os.getpid() and _alive(int(pid)):
+        return None, path
+    return prefix[1:], path.with_name(name)
+
+
+def _alive(pid: int) -> bool:
+    if os.name == "nt":  # There, signal 0 is Ctrl-C: asking would interrupt the process. Leave its files alone.
+        return True
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _swap(temporary: Path, target: Path) -> None:
+    aside = _beside(target, "old")
+    replaced = target.exists()
+    if replaced:
+        _delete(aside)
+        os.rename(target, aside)
+    try:
+        os.rename(temporary, target)
+    except BaseException:
+        if replaced:
+            os.rename(aside, target)
+        raise
+    _flush(target.parent)
+    if replaced:
+        with contextlib.suppress(OSError):  # The new folder is in place; `recover` sweeps what would not go.
+            _delete(aside)
+
+
+def _delete(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _flush_tree(folder: Path) -> None:
+    for directory, _, files in os.walk(folder, topdown=False):
+        for name in files:
+            _flush(Path(directory, name))
+        _flush(Path(directory))
+
+
+def _flush(path: Path) -> None:
+    """Waits until the disk has it. Windows has no such call for folders."""
+    if os.name == "nt" and path.is_dir():
+        return
+    descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
