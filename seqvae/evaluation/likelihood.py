@@ -1,0 +1,167 @@
+"""Likelihood of a split: -ELBO and the importance-weighted bound, sentence by sentence, in nats."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from seqvae.data.store import TokenStore
+from seqvae.errors import SeqVAEError
+from seqvae.evaluation.latent import RunningMoments
+from seqvae.evaluation.passes import batches, evaluating, one_code, rsample_by_row
+from seqvae.types import Batch, Posterior
+
+Progress = Callable[[int, int], None]
+"""Called with (sentences done, sentences in all)."""
+
+_SAMPLES_TOGETHER = 16
+"""Samples decoded side by side: sentences share the work on their tokens, and the noise held stays small."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Likelihoods:
+    """Every sentence of a split, in the order of the store; nats per sentence.
+
+    ``elbo`` is -ELBO and equals ``rec + kl``; it and ``iw`` come from the same log-weights, so ``iw <= elbo`` holds
+    sentence by sentence (Jensen). ``kl`` is therefore the Monte-Carlo mean of log q(z|x) - log p(z) over those samples;
+    ``kl_analytic`` is the model's own KL term. For a language model ``rec`` is exact, ``elbo`` and ``iw`` equal
+    it, and the KL is None.
+    """
+
+    rec: Float[np.ndarray, " R"]
+    elbo: Float[np.ndarray, " R"]
+    iw: Float[np.ndarray, " R"]
+    kl: Float[np.ndarray, " R"] | None
+    kl_analytic: Float[np.ndarray, " R"] | None
+    kl_dims: Float[np.ndarray, " Z"] | None
+    """Mean analytic KL of each dimension; None for a family whose KL does not split."""
+    tokens: Int[np.ndarray, " R"]
+    """Predicted tokens: EOS counted, BOS not."""
+    samples: int
+
+
+def elbo_and_iw(
+    model: nn.Module,
+    store: TokenStore,
+    *,
+    samples: int = 500,
+    seed: int = 0,
+    batch_tokens: int = 16_384,
+    on_progress: Progress | None = None,
+) -> Likelihoods:
+    """-ELBO and IW-NLL of every sentence from ``samples`` samples of q(z|x), in memory bounded by ``batch_tokens``.
+
+    -ELBO = -mean_s log w_s and IW-NLL = -log mean_s w_s with log w_s = log p(x|z_s) + log p(z_s) - log q(z_s|x)
+    (Burda et al. 2016, equation 8). A sentence is encoded once; its noise depends on (seed, row) only.
+    """
+    if samples < 1:
+        raise SeqVAEError("E230", f"the bound needs at least 1 sample, not {samples}", hint="use --iw-samples 500")
+    columns = {name: np.zeros(len(store)) for name in ("rec", "kl", "iw", "kl_analytic")}
+    tokens, kl_dims, latent, done = np.zeros(len(store), dtype=np.int64), None, model.latent_dim > 0, 0
+    budget = batch_tokens // min(samples, _SAMPLES_TOGETHER) if latent else batch_tokens
+    with evaluating(model):
+        for rows, batch in batches(model, store, batch_tokens=max(1, budget)):
+            q = model.encode(batch)
+            z = None if q is None else rsample_by_row(q, samples, rows, seed)
+            found, dims, counts = _weigh(model, batch, q, z, batch_tokens)
+            for name, values in found.items():
+                columns[name][rows] = values.numpy()
+            tokens[rows] = counts.cpu().numpy()
+            if dims is not None:
+                total = dims.cpu().double().sum(0).numpy()
+                kl_dims = total if kl_dims is None else kl_dims + total
+            done += len(rows)
+            if on_progress is not None:
+                on_progress(done, len(store))
+    elbo = columns["rec"] + columns["kl"]
+    return Likelihoods(
+        rec=columns["rec"],
+        elbo=elbo,
+        iw=np.minimum(columns["iw"], elbo),  # Jensen; only the last bit of a rounding error can differ
+        kl=columns["kl"] if latent else None,
+        kl_analytic=columns["kl_analytic"] if latent else None,
+        kl_dims=None if kl_dims is None else kl_dims / len(store),
+        tokens=tokens,
+        samples=samples if latent else 1,
+    )
+
+
+def _weigh(
+    model: nn.Module, batch: Batch, q: Posterior | None, z: Float[Tensor, "S B Z"] | None, batch_tokens: int
+) -> tuple[dict[str, Float[Tensor, " B"]], Float[Tensor, "B Z"] | None, Int[Tensor, " B"]]:
+    """One batch: rec, kl, iw and analytic kl by sentence (fp64), the KL by dimension, and the predicted tokens."""
+    if z is None:
+        terms = model.terms(batch)
+        rec = terms.rec[0].cpu().double()
+        zero = torch.zeros_like(rec)
+        return {"rec": rec, "kl": zero, "iw": rec, "kl_analytic": zero}, None, terms.tokens
+    together = max(1, batch_tokens // batch.tokens.numel())
+    rec = kl = torch.zeros(len(batch), dtype=torch.float64)
+    log_sum = torch.full_like(rec, -math.inf)
+    for part in z.split(together):
+        terms = model.terms(batch, samples=len(part), q=q, z=part)
+        nll = terms.rec.cpu().double()
+        ratio = terms.log_q.cpu().double() - terms.log_p.cpu().double()
+        rec, kl = rec + nll.sum(0), kl + ratio.sum(0)
+        log_sum = torch.logaddexp(log_sum, torch.logsumexp(-nll - ratio, dim=0))
+    iw = math.log(len(z)) - log_sum
+    found = {"rec": rec / len(z), "kl": kl / len(z), "iw": iw, "kl_analytic": terms.kl.cpu().double()}
+    return found, terms.kl_dims, terms.tokens
+
+
+def quick_metrics(
+    model: nn.Module, store: TokenStore, *, seed: int = 0, batch_tokens: int = 16_384, noiseless: bool = False
+) -> dict[str, float | int | None]:
+    """One pass with one sample, for validation during training: nats per sentence, the KL analytic.
+
+    ``noiseless`` decodes the posterior mean (an autoencoder); KL, ELBO and PPL are then None, as is every latent
+    quantity of a language model.
+    """
+    rec, kl, tokens, moments = 0.0, 0.0, 0, RunningMoments()
+    with evaluating(model):
+        for rows, batch in batches(model, store, batch_tokens=batch_tokens):
+            q = model.encode(batch)
+            if q is None:
+                terms = model.terms(batch)
+            else:
+                terms = model.terms(batch, q=q, z=one_code(q, rows, seed, noiseless=noiseless)[None])
+                moments.add(q)
+            rec += float(terms.rec.cpu().double().sum())
+            kl += float(terms.kl.cpu().double().sum())
+            tokens += int(terms.tokens.sum())
+    rec, kl = rec / len(store), kl / len(store)
+    elbo = None if noiseless else rec + kl
+    return {
+        "elbo_nats": elbo,
+        "rec_nats": rec,
+        "kl_nats": None if noiseless or model.latent_dim == 0 else kl,
+        "active_units": moments.active_units(),
+        "ppl_elbo": None if elbo is None else perplexity(elbo * len(store), tokens),
+        "tokens": tokens,
+        "sentences": len(store),
+    }
+
+
+def autoencoder_rec(
+    model: nn.Module, store: TokenStore, *, batch_tokens: int = 16_384
+) -> tuple[Float[np.ndarray, " R"], Int[np.ndarray, " R"]]:
+    """-log p(x|z) at the posterior mean, and the predicted tokens, of every sentence: all an autoencoder has."""
+    rec, tokens = np.zeros(len(store)), np.zeros(len(store), dtype=np.int64)
+    with evaluating(model):
+        for rows, batch in batches(model, store, batch_tokens=batch_tokens):
+            q = model.encode(batch)
+            terms = model.terms(batch, q=q, z=q.mean[None])
+            rec[rows], tokens[rows] = terms.rec[0].cpu().double().numpy(), terms.tokens.cpu().numpy()
+    return rec, tokens
+
+
+def perplexity(total_nats: float, tokens: int) -> float | None:
+    """exp(nats / predicted tokens), EOS counted and BOS not; None where that is no finite number."""
+    try:
+        return math.exp(total_nats / tokens)
+    except OverflowError:
+        return None

@@ -1,0 +1,69 @@
+"""How a split is walked through: evaluation mode, batches, and noise that belongs to the sentence.
+
+In this package ``R`` is the number of sentences of the whole split, in the order of the store.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from seqvae.data.batching import collate, evaluation_plan
+from seqvae.data.store import TokenStore
+from seqvae.types import Batch, Posterior
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """No gradients and no dropout inside; afterwards every module is in the mode it was in before.
+
+    Modes are kept module by module, since a training method may hold a part of the model in evaluation mode.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def batches(model: nn.Module, store: TokenStore, *, batch_tokens: int) -> Iterator[tuple[np.ndarray, Batch]]:
+    """The whole split, each sentence once: (row numbers in the store, batch on the model's device)."""
+    for rows in evaluation_plan(store.lengths, batch_tokens=batch_tokens):
+        yield np.asarray(rows), collate(store, rows).to(model.device)
+
+
+def row_seed(seed: int, row: int) -> int:
+    """A 63-bit seed for one sentence: a hash, so that neighbouring seeds and rows have unrelated noise."""
+    digest = hashlib.blake2b(f"{seed}:{row}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
+
+
+def rsample_by_row(q: Posterior, samples: int, rows: Int[np.ndarray, " B"], seed: int) -> Float[Tensor, "S B Z"]:
+    """Samples of each q(z|x) from a generator of its own, seeded by (seed, row).
+
+    The noise of a sentence therefore depends neither on its batch nor on the order of the batches, and the global
+    random state is left alone. It works for every family, since it only needs ``q[i:i+1].rsample``.
+    """
+    generator = torch.Generator(device=q.mean.device)
+    drawn = []
+    for i, row in enumerate(rows.tolist()):
+        generator.manual_seed(row_seed(seed, row))
+        drawn.append(q[i : i + 1].rsample(samples, generator))
+    return torch.cat(drawn, dim=1)
+
+
+def one_code(q: Posterior, rows: Int[np.ndarray, " B"], seed: int, *, noiseless: bool) -> Float[Tensor, "B Z"]:
+    """One code per sentence: the mean of a noiseless autoencoder, otherwise one posterior sample."""
+    return q.mean if noiseless else rsample_by_row(q, 1, rows, seed)[0]
+
+
+def standard_error(values: Float[np.ndarray, " R"]) -> float | None:
+    """Standard error of the mean; None for a single value, which says nothing about its spread."""
+    return float(np.std(values, ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None

@@ -1,0 +1,203 @@
+"""Everything that is known about a model on one split, as one record: for JSON, for a table, for a model card."""
+
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+from torch import nn
+
+from seqvae.data.store import TokenStore
+from seqvae.data.tokenizers import Tokenizer
+from seqvae.errors import SeqVAEError
+from seqvae.evaluation.latent import encode_split, mutual_information, swap_gap
+from seqvae.evaluation.likelihood import Progress, autoencoder_rec, elbo_and_iw, perplexity
+from seqvae.evaluation.passes import standard_error
+from seqvae.evaluation.text import reconstruction, token_accuracy, unknown_rate
+from seqvae.evaluation.verdict import Evidence, Verdict, judge
+
+
+class EvalConfig(BaseModel):
+    """Settings of the evaluation (section ``eval``)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    iw_samples: int = Field(
+        500, ge=1, description="samples of z per sentence for -ELBO and the importance-weighted bound"
+    )
+    batch_tokens: int = Field(16_384, ge=1, description="tokens decoded at once, samples counted: bounds the memory")
+    mi_sentences: int = Field(20_000, ge=1, description="most sentences for the mutual information (its cost is N^2)")
+    reconstructions: int = Field(2_000, ge=1, description="most sentences to reconstruct for BLEU and exact match")
+    seed: int = Field(0, ge=0, description="seed of the posterior samples and of the subsets")
+
+
+def _metric(label: str, meaning: str, digits: int = 3) -> Any:
+    return field(metadata={"label": label, "meaning": meaning, "digits": digits})
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalReport:
+    """One model on one split. Nats are per sentence unless named otherwise, and positive; None: does not apply."""
+
+    split: str
+    sentences: int = _metric("sentences", "")
+    tokens: int = _metric("tokens", "predicted tokens: the end of a sentence counted, its start not")
+    elbo_nats: float | None = _metric("-ELBO", "rec + KL, an upper bound on NLL")
+    elbo_se: float | None
+    rec_nats: float = _metric("rec", "-log p(x|z): the cost of the sentence given its code")
+    kl_nats: float | None = _metric("KL", "the cost of the code, over the same samples as rec")
+    kl_analytic_nats: float | None = _metric("KL, closed form", "the same without sampling noise")
+    kl_dims_nats: list[float] | None
+    iw_nats: float | None = _metric(
+        "IW-NLL", "importance-weighted bound, tighter than -ELBO; exact for a language model"
+    )
+    iw_se: float | None
+    iw_samples: int | None = _metric("k", "samples of z for each sentence, for IW-NLL and -ELBO")
+    ppl_iw: float | None = _metric("PPL (IW)", "exp(IW-NLL in all / tokens)", 2)
+    ppl_elbo: float | None = _metric("PPL (ELBO)", "exp(-ELBO in all / tokens)", 2)
+    nats_per_word: float | None = _metric(
+        "nats per word", "IW-NLL in all / whitespace words: compares across tokenizers"
+    )
+    nats_per_character: float | None = _metric("nats per character", "IW-NLL in all / characters")
+    mi_nats: float | None = _metric("MI", "what the code tells about the sentence")
+    mi_se: float | None
+    mi_ceiling_nats: float | None = _metric("MI ceiling", "ln N: the most that N sentences can show")
+    mi_sentences: int | None
+    active_units: int | None = _metric("active units", "dimensions whose mean varies by 0.01 or more over sentences")
+    latent_dim: int = _metric("latent_dim", "dimensions of the code")
+    swap_gap_nats: float | None = _metric("swap gap", "rise of rec when sentences are decoded from each other's code")
+    swap_gap_se: float | None
+    token_accuracy: float = _metric(
+        "token accuracy", "teacher-forced at the posterior mean: a diagnosis, no prediction"
+    )
+    bleu: float | None = _metric("BLEU", "reconstruction from the posterior mean, greedy; 0 to 100", 2)
+    bleu_signature: str | None
+    exact_match: float | None = _metric("exact match", "share of sentences that come back whole")
+    reconstructions: int | None
+    unknown_rate: float = _metric("unknown words", "share of words outside the vocabulary", 4)
+    verdict: Verdict
+
+    def to_dict(self) -> dict[str, Any]:
+        """Ready for JSON: plain numbers, strings, lists; None becomes null."""
+        return asdict(self)
+
+    def __rich__(self) -> Any:
+        from rich import box
+        from rich.console import Group
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(title=Text(f"{self.split} split, nats per sentence"), box=box.SIMPLE, title_justify="left")
+        table.add_column("")
+        table.add_column("value", justify="right")
+        table.add_column("± se", justify="right")
+        table.add_column("meaning", style="dim")
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if "label" in item.metadata and value is not None:
+                error = getattr(self, item.name.removesuffix("_nats") + "_se", None)
+                shown = _shown(value, item.metadata["digits"])
+                table.add_row(item.metadata["label"], shown, _shown(error, 3), item.metadata["meaning"])
+        lines = [Text(self.verdict.text, style="bold")]
+        lines += [Text(f"  · {line}") for line in self.verdict.evidence]
+        if self.verdict.next:
+            lines.append(Text(f"  next: {self.verdict.next}"))
+        return Group(table, *lines)
+
+
+def _shown(value: float | int | None, digits: int) -> str:
+    if value is None:
+        return ""
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.{digits}f}"
+
+
+def evaluate_model(
+    model: nn.Module,
+    tokenizer: Tokenizer,
+    store: TokenStore,
+    *,
+    split: str,
+    config: EvalConfig | None = None,
+    noiseless: bool = False,
+    on_progress: Progress | None = None,
+) -> EvalReport:
+    """Evaluate ``model`` on one split. Its modes and the global random state are as before when it returns.
+
+    ``noiseless``: a plain autoencoder, decoded from the posterior mean; likelihoods, KL and MI do not apply to it.
+    Errors: E330 for a split without sentences, E531 for a model whose likelihood is not finite.
+    """
+    config = config or EvalConfig()
+    if len(store) == 0:
+        raise SeqVAEError("E330", f"the {split} split has no sentences", hint="check the file, or name another --split")
+    found = _likelihood_numbers(model, store, config, noiseless, on_progress)
+    if model.latent_dim > 0:
+        found |= _latent_numbers(model, tokenizer, store, config, noiseless)
+    accuracy = token_accuracy(model, store, batch_tokens=config.batch_tokens)
+    blank = {item.name: None for item in fields(EvalReport)}
+    found |= {"latent_dim": model.latent_dim, "token_accuracy": accuracy, "unknown_rate": unknown_rate(store)}
+    found |= {"split": split, "sentences": len(store)}
+    seen = {name: found.get(name) for name in Evidence.__dataclass_fields__}
+    return EvalReport(**(blank | found | {"verdict": judge(Evidence(**seen), noiseless=noiseless)}))
+
+
+def _likelihood_numbers(
+    model: nn.Module, store: TokenStore, config: EvalConfig, noiseless: bool, on_progress: Progress | None
+) -> dict[str, Any]:
+    if noiseless:
+        rec, tokens = autoencoder_rec(model, store, batch_tokens=config.batch_tokens)
+        _refuse_non_finite(rec)
+        return {"rec_nats": float(rec.mean()), "tokens": int(tokens.sum())}
+    each = elbo_and_iw(
+        model,
+        store,
+        samples=config.iw_samples,
+        seed=config.seed,
+        batch_tokens=config.batch_tokens,
+        on_progress=on_progress,
+    )
+    _refuse_non_finite(each.iw)
+    iw, tokens = float(each.iw.sum()), int(each.tokens.sum())
+    means = {"elbo": each.elbo, "rec": each.rec, "kl": each.kl, "kl_analytic": each.kl_analytic, "iw": each.iw}
+    found = {f"{name}_nats": None if values is None else float(values.mean()) for name, values in means.items()}
+    return found | {
+        "tokens": tokens,
+        "elbo_se": standard_error(each.elbo),
+        "iw_se": standard_error(each.iw),
+        "iw_samples": each.samples,
+        "kl_dims_nats": None if each.kl_dims is None else each.kl_dims.tolist(),
+        "ppl_iw": perplexity(iw, tokens),
+        "ppl_elbo": perplexity(float(each.elbo.sum()), tokens),
+        "nats_per_word": iw / store.stats.words if store.stats.words else None,
+        "nats_per_character": iw / store.stats.characters if store.stats.characters else None,
+    }
+
+
+def _refuse_non_finite(nll: np.ndarray) -> None:
+    bad = np.flatnonzero(~np.isfinite(nll))
+    if len(bad):
+        what = f"the likelihood of {len(bad):,} of {len(nll):,} sentences is not finite, first in row {bad[0]}"
+        raise SeqVAEError(
+            "E531", what, hint="the model diverged: train again with a lower train.lr, or use an earlier checkpoint"
+        )
+
+
+def _latent_numbers(
+    model: nn.Module, tokenizer: Tokenizer, store: TokenStore, config: EvalConfig, noiseless: bool
+) -> dict[str, Any]:
+    budget = {"seed": config.seed, "batch_tokens": config.batch_tokens}
+    codes = encode_split(model, store, mi_sentences=config.mi_sentences, noiseless=noiseless, **budget)
+    gap = swap_gap(model, store, codes, **budget)
+    back = reconstruction(model, tokenizer, store, at_most=config.reconstructions, seed=config.seed)
+    found: dict[str, Any] = {
+        "active_units": codes.active_units,
+        "swap_gap_nats": None if gap is None else gap.nats,
+        "swap_gap_se": None if gap is None else gap.se,
+        "bleu": back.bleu,
+        "bleu_signature": back.bleu_signature,
+        "exact_match": back.exact_match,
+        "reconstructions": back.sentences,
+    }
+    if not noiseless:
+        mi = mutual_information(codes)
+        found |= {"mi_nats": mi.nats, "mi_se": mi.se, "mi_ceiling_nats": mi.ceiling_nats, "mi_sentences": mi.sentences}
+    return found

@@ -1,0 +1,120 @@
+"""Collapsed or not, on what evidence, and what to try next.
+
+Judged by mutual information and the swap gap, not by the KL: free bits and the like guarantee a rate, which a model
+can spend on noise that its decoder ignores.
+"""
+
+from dataclasses import dataclass, field
+
+NEGLIGIBLE_NATS = 0.1
+"""Information or swap gap (nats per sentence) below this is as good as none."""
+
+FEW_SENTENCES = 20
+"""With fewer, chance decides: MI cannot exceed ln N and the swap gap has no usable error."""
+
+NEAR_CEILING = 0.9
+"""MI above this share of ln N is limited by the sample, not by the model."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """``collapsed`` is None where the question does not arise or cannot be answered; ``text`` then says why."""
+
+    collapsed: bool | None
+    text: str
+    evidence: list[str] = field(default_factory=list)
+    next: str | None = None
+    """What to try, with the setting; None where nothing is called for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """The numbers that the verdict rests on, in nats per sentence; None where a family does not have them."""
+
+    sentences: int
+    latent_dim: int
+    kl_nats: float | None
+    mi_nats: float | None
+    mi_se: float | None
+    mi_ceiling_nats: float | None
+    active_units: int | None
+    swap_gap_nats: float | None
+    swap_gap_se: float | None
+
+
+def judge(seen: Evidence, *, noiseless: bool = False) -> Verdict:
+    """The verdict on one evaluated split."""
+    if seen.latent_dim == 0:
+        return Verdict(collapsed=None, text="A language model (latent_dim 0): there is no latent code to collapse.")
+    if noiseless:
+        text = "A noiseless autoencoder: it has no KL and no prior, so posterior collapse does not apply to it."
+        return Verdict(collapsed=None, text=text, evidence=_listing(seen))
+    if seen.sentences < FEW_SENTENCES:
+        text = f"Too few sentences to judge collapse: {seen.sentences}, where {FEW_SENTENCES} are needed."
+        hint = "evaluate on a larger split: --split valid"
+        return Verdict(collapsed=None, text=text, evidence=_listing(seen), next=hint)
+    silent = _is_none(seen.mi_nats, seen.mi_se)
+    ignored = _is_none(seen.swap_gap_nats, seen.swap_gap_se)
+    if silent or ignored:
+        return _collapsed(seen, silent=bool(silent), ignored=bool(ignored))
+    return _in_use(seen)
+
+
+def _is_none(value: float | None, se: float | None) -> bool | None:
+    """Whether a quantity is as good as zero: negligible, or within two standard errors of 0."""
+    return None if value is None else value < max(NEGLIGIBLE_NATS, 2 * (se or 0.0))
+
+
+def _collapsed(seen: Evidence, *, silent: bool, ignored: bool) -> Verdict:
+    idle = (seen.kl_nats or 0.0) < NEGLIGIBLE_NATS
+    if silent and idle:
+        text = "Collapsed: q(z|x) is the prior for every sentence, and the decoder works without z."
+        hint = (
+            "give the KL a floor, `--config recipes/free_bits.yaml`, or pre-train as an autoencoder and reset the "
+            "decoder, `--config recipes/autoencoder_pretraining.yaml`"
+        )
+    elif silent:
+        text = (
+            f"Collapsed: the KL of {seen.kl_nats:.2f} nats is paid for nothing, since z carries no information about "
+            "the sentence."
+        )
+        hint = "weaken the decoder: `--config recipes/word_dropout.yaml`, with or without free bits"
+    else:
+        text = "Collapsed: z knows the sentence, but the decoder does as well with the z of another one."
+        hint = (
+            "make the decoder need z: `--config recipes/word_dropout.yaml`, and keep model.decoder.z_to_input and "
+            "z_to_state on"
+        )
+    return Verdict(collapsed=True, text=text, evidence=_listing(seen), next=hint)
+
+
+def _in_use(seen: Evidence) -> Verdict:
+    gain = "" if seen.swap_gap_nats is None else f": the right z saves {seen.swap_gap_nats:.2f} nats per sentence"
+    live, units = seen.active_units, seen.latent_dim
+    if live is not None and 2 * live < units:
+        text = f"In use, in part{gain}, but only {live} of {units} units are active."
+        hint = (
+            f"spread the information with free bits per dimension, `--config recipes/free_bits.yaml`, or set "
+            f"model.latent_dim to about {max(1, 2 * live)}"
+        )
+        return Verdict(collapsed=False, text=text, evidence=_listing(seen), next=hint)
+    text = f"Not collapsed{gain}."
+    if seen.mi_nats is not None and seen.mi_nats > NEAR_CEILING * seen.mi_ceiling_nats:
+        text += " MI is at its ceiling ln N: more sentences could show more."
+    return Verdict(collapsed=False, text=text, evidence=_listing(seen))
+
+
+def _listing(seen: Evidence) -> list[str]:
+    def error(se: float | None) -> str:
+        return "" if se is None else f" ± {se:.2f}"
+
+    lines = []
+    if seen.kl_nats is not None:
+        lines.append(f"KL {seen.kl_nats:.2f} nats")
+    if seen.mi_nats is not None:
+        lines.append(f"MI {seen.mi_nats:.2f}{error(seen.mi_se)} nats of at most {seen.mi_ceiling_nats:.2f}")
+    if seen.active_units is not None:
+        lines.append(f"{seen.active_units} of {seen.latent_dim} units active")
+    if seen.swap_gap_nats is not None:
+        lines.append(f"swap gap {seen.swap_gap_nats:.2f}{error(seen.swap_gap_se)} nats")
+    return lines

@@ -1,0 +1,1 @@
+"""From latent codes to token sequences: decoding, and paths between codes."""

@@ -1,0 +1,190 @@
+"""Codes to token sequences: greedy, sampling and beam search, a whole batch at once."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float, Int
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from torch import Tensor, nn
+
+from seqvae.errors import SeqVAEError
+from seqvae.evaluation.passes import evaluating
+from seqvae.types import BOS, EOS, PAD, UNK
+
+
+class DecodeConfig(BaseModel):
+    """How sentences are written from codes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    strategy: Literal["greedy", "sample", "beam"] = Field(
+        "sample", description="greedy: likeliest token; sample: drawn from the model; beam: likeliest sentence found"
+    )
+    temperature: float = Field(1.0, description="sampling: logits are divided by this, above 0; 1 is the model itself")
+    top_k: int | None = Field(None, description="sampling: keep only the k likeliest tokens; null keeps all")
+    top_p: float = Field(1.0, description="sampling: keep the likeliest tokens that hold this probability, in (0, 1]")
+    beam_size: int = Field(5, description="beam: hypotheses kept for each sentence")
+    max_length: int = Field(200, description="most tokens to write, the end of the sentence counted")
+    allow_unk: bool = Field(False, description="whether <unk> may be written")
+
+    @model_validator(mode="after")
+    def _check(self) -> "DecodeConfig":
+        if self.temperature == 0:
+            raise SeqVAEError("E231", "temperature 0 leaves nothing to draw", hint="for the likeliest tokens: --greedy")
+        if not 0 < self.temperature < math.inf:
+            raise SeqVAEError("E231", f"temperature {self.temperature} is not a positive number", hint="try 1.0")
+        if not 0 < self.top_p <= 1:
+            raise SeqVAEError("E232", f"top_p {self.top_p} is not in (0, 1]", hint="0.9 is usual; 1 keeps everything")
+        for name in ("top_k", "beam_size", "max_length"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise SeqVAEError("E233", f"{name} {value} is below 1", hint="give a whole number from 1")
+        return self
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decoded:
+    """One sequence for each code: ``tokens`` without BOS and EOS.
+
+    ``log_probs`` are log p(tokens|z) in nats under the model as it is, before temperature, top-k, top-p and the
+    suppression of special tokens; EOS is counted where it was written.
+    """
+
+    tokens: list[list[int]]
+    log_probs: list[float]
+    truncated: list[bool]
+    """Whether the sentence was cut at ``max_length`` without having ended."""
+
+
+def decode(
+    model: nn.Module, z: Float[Tensor, "N Z"], config: DecodeConfig, generator: torch.Generator | None = None
+) -> Decoded:
+    """Write one sentence for each code. Sentences that have ended leave the computation.
+
+    Sampling draws its uniform numbers up front from ``generator`` (CPU; without one, from the global random state),
+    a row for each code: what a code gives does not depend on when the others end. <pad> and <bos> are never written,
+    <unk> only if allowed. Errors: E234 for a code that is not finite, E530 for a decoder that fails on it.
+    """
+    if not torch.isfinite(z).all():
+        raise SeqVAEError("E234", "a latent code holds NaN or infinity", hint="check where the code comes from")
+    if len(z) == 0:
+        return Decoded(tokens=[], log_probs=[], truncated=[])
+    with evaluating(model):
+        tokens, log_probs = _beam(model, z, config) if config.strategy == "beam" else _walk(model, z, config, generator)
+    if not torch.isfinite(log_probs).all():
+        raise SeqVAEError(
+            "E530", "the decoder's output is not finite", hint="the model diverged, or the code is far from its data"
+        )
+    sequences = [_words(row) for row in tokens.tolist()]
+    return Decoded(
+        tokens=[words for words, _ in sequences],
+        log_probs=log_probs.tolist(),
+        truncated=[not ended for _, ended in sequences],
+    )
+
+
+def _words(row: list[int]) -> tuple[list[int], bool]:
+    return (row[: row.index(EOS)], True) if EOS in row else (row, False)
+
+
+def _forbidden(vocab: int, allow_unk: bool, device: torch.device) -> Bool[Tensor, " V"]:
+    mask = torch.zeros(vocab, dtype=torch.bool, device=device)
+    mask[[PAD, BOS] if allow_unk else [PAD, BOS, UNK]] = True
+    return mask
+
+
+def _walk(
+    model: nn.Module, z: Float[Tensor, "N Z"], config: DecodeConfig, generator: torch.Generator | None
+) -> tuple[Int[Tensor, "N L"], Float[Tensor, " N"]]:
+    """Greedy or sampled: one hypothesis for each code, token by token."""
+    n, device = len(z), z.device
+    tokens = torch.full((n, config.max_length), EOS, device=device)
+    log_probs = torch.zeros(n, device=device)
+    uniform = None
+    if config.strategy == "sample":
+        uniform = (
+            torch.rand(n, config.max_length, generator=generator, dtype=torch.float64).to(_wide(device)).to(device)
+        )
+    state, live = model.decoder.start(z), torch.arange(n, device=device)
+    token = torch.full((n,), BOS, device=device)
+    for t in range(config.max_length):
+        logits, state = model.decoder.step(token, z[live], state)
+        allowed = logits.masked_fill(_forbidden(logits.shape[1], config.allow_unk, device), -math.inf)
+        token = allowed.argmax(-1) if uniform is None else _draw(allowed, uniform[live, t], config)
+        log_probs[live] += torch.log_softmax(logits, -1).gather(1, token[:, None])[:, 0]
+        tokens[live, t] = token
+        going = torch.nonzero(token != EOS)[:, 0]
+        if len(going) == 0:
+            break
+        if len(going) < len(token):
+            state, live, token = state.select(going), live[going], token[going]
+    return tokens, log_probs
+
+
+def _wide(device: torch.device) -> torch.dtype:
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
+def _draw(logits: Float[Tensor, "N V"], uniform: Float[Tensor, " N"], config: DecodeConfig) -> Int[Tensor, " N"]:
+    """Inverse-CDF sampling of softmax(logits / temperature) after top-k and top-p.
+
+    The maximum is taken off before the division, so that no temperature overflows. Top-p keeps the smallest set of
+    likeliest tokens whose probability reaches it (Holtzman et al. 2020, section 3.1), after top-k and temperature.
+    """
+    shifted = logits.to(uniform.dtype)
+    shifted = (shifted - shifted.max(-1, keepdim=True).values) / config.temperature
+    if config.top_k is not None and config.top_k < shifted.shape[1]:
+        best = shifted.topk(config.top_k, dim=-1)
+        shifted = torch.full_like(shifted, -math.inf).scatter(1, best.indices, best.values)
+    probs = torch.softmax(shifted, -1)
+    if config.top_p < 1:
+        ordered, index = probs.sort(-1, descending=True, stable=True)
+        before = ordered.cumsum(-1) - ordered
+        probs = torch.zeros_like(probs).scatter(1, index, ordered.masked_fill(before >= config.top_p, 0.0))
+    cdf = probs.cumsum(-1)
+    total = cdf[:, -1:]
+    # Below the total, so that rounding cannot point past the last token that has any probability.
+    target = torch.minimum(uniform[:, None] * total, torch.nextafter(total, torch.zeros_like(total)))
+    drawn = torch.searchsorted(cdf, target, right=True).clamp_(max=probs.shape[1] - 1)
+    # A parallel sum may dip by a rounding error and so point at a token of probability 0.
+    return torch.where(probs.gather(1, drawn) > 0, drawn, probs.argmax(-1, keepdim=True))[:, 0]
+
+
+def _beam(
+    model: nn.Module, z: Float[Tensor, "N Z"], config: DecodeConfig
+) -> tuple[Int[Tensor, "N L"], Float[Tensor, " N"]]:
+    """Beam search, no length penalty; a hypothesis that has ended stays in its beam and is continued by PAD for free.
+
+    Scores only fall, so a sentence is done once its best hypothesis has ended: no other can overtake it.
+    """
+    n, k, length, device = len(z), config.beam_size, config.max_length, z.device
+    tokens, log_probs = torch.full((n, length), EOS, device=device), torch.zeros(n, device=device)
+    live, row = torch.arange(n, device=device), z.repeat_interleave(k, 0)
+    state, token = model.decoder.start(row), torch.full((n * k,), BOS, device=device)
+    scores = torch.full((n, k), -math.inf, device=device)
+    scores[:, 0] = 0.0  # the k copies of the start are one hypothesis
+    ended = torch.zeros(n, k, dtype=torch.bool, device=device)
+    written = torch.full((n, k, length), EOS, device=device)
+    for t in range(length):
+        logits, state = model.decoder.step(token, row, state)
+        vocab = logits.shape[1]
+        steps = torch.log_softmax(logits, -1).masked_fill(_forbidden(vocab, config.allow_unk, device), -math.inf)
+        steps = steps.view(len(live), k, vocab).masked_fill(ended[..., None], -math.inf)
+        steps[..., PAD].masked_fill_(ended, 0.0)
+        scores, choice = (scores[..., None] + steps).flatten(1).topk(k, dim=1)
+        parent, token = choice // vocab, choice % vocab
+        written = written.gather(1, parent[..., None].expand(-1, -1, length))
+        ended = ended.gather(1, parent)
+        written[..., t] = torch.where(ended, EOS, token)
+        ended = ended | (token == EOS)
+        done = ended[:, 0] if t + 1 < length else torch.ones_like(ended[:, 0])
+        tokens[live[done]], log_probs[live[done]] = written[done, 0], scores[done, 0]
+        if done.all():
+            break
+        parent = parent + k * torch.arange(len(live), device=device)[:, None]
+        state, live = state.select(parent[~done].flatten()), live[~done]
+        token, scores, ended, written = token[~done].flatten(), scores[~done], ended[~done], written[~done]
+        row = z[live].repeat_interleave(k, 0)
+    return tokens, log_probs
