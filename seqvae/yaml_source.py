@@ -108,7 +108,13 @@ def locate_argument(argument: str, column: int, width: int = 1) -> Location:
 
 def dump_yaml(data: Any) -> str:
     """YAML that :func:`parse_yaml` reads back to the same data, and that YAML 1.1 readers read alike."""
-    return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=1000, default_flow_style=None)
+    return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=1000, default_flow_style=False)
+
+
+def dump_value(value: Any) -> str:
+    """A value as it can stand after ``=`` in a ``--set``."""
+    text = yaml.dump([value], Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=1000, default_flow_style=True)
+    return text.strip()[1:-1]
 
 
 class _Dumper(yaml.SafeDumper):
@@ -118,6 +124,14 @@ class _Dumper(yaml.SafeDumper):
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
+
+    def represent_list(self, data: list) -> Node:
+        """Lists of plain values stand on one line."""
+        inline = self.default_flow_style or not any(isinstance(item, (list, dict)) for item in data)
+        return self.represent_sequence(_TAG + "seq", data, flow_style=inline)
+
+
+_Dumper.add_representer(list, _Dumper.represent_list)
 
 
 class _Loader(yaml.SafeLoader):
