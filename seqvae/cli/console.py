@@ -1,0 +1,94 @@
+"""What every verb shares: narration on stderr, data on stdout, errors as text and exit codes.
+
+Exit codes: 0 done, 1 a fault of seqvae, 2 to 7 by the first digit of the error's code, 130 interrupted.
+"""
+
+import contextlib
+import functools
+import json
+import os
+import sys
+import traceback
+from collections.abc import Iterable, Iterator
+from typing import Any, TextIO
+
+from rich.console import Console
+
+from seqvae.errors import SeqVAEError
+from seqvae.io.storage import jsonable
+
+DEBUG = "SEQVAE_DEBUG"
+"""Environment variable: with ``1``, faults and user errors show their traceback."""
+
+INTERNAL, INTERRUPTED = 1, 130
+
+
+@functools.cache
+def narration() -> Console:
+    """The console on stderr for whatever is not data; colour only on a terminal and without ``NO_COLOR``."""
+    return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def say(text: str) -> None:
+    """One line of narration, word for word: no markup is read in it."""
+    narration().print(text, markup=False)
+
+
+def emit_json(value: Any) -> None:
+    """Prints one JSON object (or list) on stdout; NaN and infinities are null, NumPy values are unpacked."""
+    emit_lines([json.dumps(jsonable(value), ensure_ascii=False, indent=2, allow_nan=False)])
+
+
+def emit_lines(lines: Iterable[str]) -> None:
+    """Prints lines on stdout, each as soon as it is there, so that a pipe sees them grow."""
+    for line in lines:
+        sys.stdout.write(line + "\n")
+        sys.stdout.flush()
+
+
+@contextlib.contextmanager
+def run_verb() -> Iterator[None]:
+    """Runs a verb: what goes wrong in the block becomes text on stderr and an exit code, never a bare traceback."""
+    _use_utf8(sys.stdin, sys.stdout, sys.stderr)
+    try:
+        yield
+        sys.stdout.flush()
+    except SeqVAEError as error:
+        _show_traceback()
+        _write_error(error.render())
+        raise SystemExit(error.exit_code) from None
+    except KeyboardInterrupt:
+        _write_error("interrupted")
+        raise SystemExit(INTERRUPTED) from None
+    except BrokenPipeError:
+        # The reader (`| head`) has what it wanted. Python's last flush must not complain either.
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(0) from None
+    except Exception as error:
+        first_line = next(iter(str(error).splitlines()), "")
+        _show_traceback()
+        _write_error(
+            f"internal error: {type(error).__name__}: {first_line}\n"
+            f"help: this is a fault of seqvae; run again with {DEBUG}=1 to see where, and please report it"
+        )
+        raise SystemExit(INTERNAL) from None
+
+
+def _show_traceback() -> None:
+    if os.environ.get(DEBUG, "") not in ("", "0"):
+        traceback.print_exc()
+
+
+def _write_error(text: str) -> None:
+    """Plain text, not wrapped and not coloured: a caret must stay under its word, and a program may read it."""
+    with contextlib.suppress(OSError):
+        print(text, file=sys.stderr, flush=True)
+
+
+def _use_utf8(*streams: TextIO | None) -> None:
+    """Text is UTF-8 whatever the locale says. A byte that is not, in an argument or a name, is shown as an escape."""
+    for stream in streams:
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(encoding="utf-8", errors="strict" if stream is sys.stdin else "backslashreplace")
