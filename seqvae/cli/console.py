@@ -15,7 +15,7 @@ from typing import Any, TextIO
 from rich.console import Console
 
 from seqvae.errors import SeqVAEError
-from seqvae.io.storage import jsonable
+from seqvae.io.storage import jsonable, storage_errors
 
 DEBUG = "SEQVAE_DEBUG"
 """Environment variable: with ``1``, faults and user errors show their traceback."""
@@ -51,8 +51,9 @@ def run_verb() -> Iterator[None]:
     """Runs a verb: what goes wrong in the block becomes text on stderr and an exit code, never a bare traceback."""
     _use_utf8(sys.stdin, sys.stdout, sys.stderr)
     try:
-        yield
-        sys.stdout.flush()
+        with storage_errors("standard output"):
+            yield
+            sys.stdout.flush()
     except SeqVAEError as error:
         _show_traceback()
         _write_error(error.render())
@@ -60,10 +61,7 @@ def run_verb() -> Iterator[None]:
     except KeyboardInterrupt:
         _write_error("interrupted")
         raise SystemExit(INTERRUPTED) from None
-    except BrokenPipeError:
-        # The reader (`| head`) has what it wanted. Python's last flush must not complain either.
-        with contextlib.suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # The reader (`| head`) has what it wanted.
         raise SystemExit(0) from None
     except Exception as error:
         first_line = next(iter(str(error).splitlines()), "")
@@ -73,6 +71,16 @@ def run_verb() -> Iterator[None]:
             f"help: this is a fault of seqvae; run again with {DEBUG}=1 to see where, and please report it"
         )
         raise SystemExit(INTERNAL) from None
+    finally:
+        _settle_stdout()
+
+
+def _settle_stdout() -> None:
+    """Drops what stdout would not take, or Python's last flush would complain about it and change the exit code."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _show_traceback() -> None:
