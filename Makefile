@@ -1,0 +1,45 @@
+# make demo    train a small model on the built-in corpus, then evaluate it, sample from it, walk between two sentences
+# make test    lint and tests, in at most ten minutes on two cores
+# make slow    the longer tests
+# make clean   remove the virtual environment and what the tools left
+#
+# The virtual environment is .venv, made with PYTHON (python3). A demo always makes a run folder of its own.
+
+PYTHON ?= python3
+BIN := .venv/bin
+DEMO := runs/demo-$(shell date +%Y%m%d-%H%M%S)
+
+# Threads that wait for work sleep instead of spinning: on few cores that is a large part of the time.
+export OMP_WAIT_POLICY := PASSIVE
+
+.PHONY: demo test lint slow clean
+
+demo: .venv/installed
+	$(BIN)/seqvae train --config tiny.yaml --out $(DEMO)
+	$(BIN)/seqvae eval --model $(DEMO)
+	$(BIN)/seqvae sample -n 10 --model $(DEMO)
+	$(BIN)/seqvae interpolate "the film was not good" "my sister will cook dinner" --model $(DEMO)
+
+test: lint
+	$(BIN)/python -m pytest
+
+lint: .venv/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+slow: .venv/installed-dev
+	$(BIN)/python -m pytest -m slow
+
+clean:
+	rm -rf .venv .pytest_cache .ruff_cache .hypothesis build dist
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+.venv/installed: .venv/bin/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e .
+	touch $@
+
+.venv/installed-dev: .venv/installed
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"
+	touch $@
