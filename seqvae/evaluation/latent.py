@@ -57,7 +57,7 @@ class Codes:
     """One code per sentence, in the order of the store."""
     posteriors: list[Posterior] = field(repr=False)
     """q(z|x) of the sentences ``rows``, in pieces."""
-    rows: list[Int[np.ndarray, " B"]] = field(repr=False)
+    rows: list[Int[np.ndarray, " _"]] = field(repr=False)
     active_units: int | None
 
 

@@ -36,7 +36,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 def batches(model: nn.Module, store: TokenStore, *, batch_tokens: int) -> Iterator[tuple[np.ndarray, Batch]]:
     """The whole split, each sentence once: (row numbers in the store, batch on the model's device)."""
     for rows in evaluation_plan(store.lengths, batch_tokens=batch_tokens):
-        yield np.asarray(rows), collate(store, rows).to(model.device)
+        yield rows, collate(store, rows).to(model.device)
 
 
 def row_seed(seed: int, row: int) -> int:

@@ -13,7 +13,7 @@ from seqvae.errors import SeqVAEError
 from seqvae.evaluation.latent import encode_split, mutual_information, swap_gap
 from seqvae.evaluation.likelihood import Progress, autoencoder_rec, elbo_and_iw, perplexity
 from seqvae.evaluation.passes import standard_error
-from seqvae.evaluation.text import reconstruction, token_accuracy, unknown_rate
+from seqvae.evaluation.text import reconstruction, token_accuracy
 from seqvae.evaluation.verdict import Evidence, Verdict, judge
 
 
@@ -134,7 +134,7 @@ def evaluate_model(
         found |= _latent_numbers(model, tokenizer, store, config, noiseless)
     accuracy = token_accuracy(model, store, batch_tokens=config.batch_tokens)
     blank = {item.name: None for item in fields(EvalReport)}
-    found |= {"latent_dim": model.latent_dim, "token_accuracy": accuracy, "unknown_rate": unknown_rate(store)}
+    found |= {"latent_dim": model.latent_dim, "token_accuracy": accuracy, "unknown_rate": store.stats.unknown_rate}
     found |= {"split": split, "sentences": len(store)}
     seen = {name: found.get(name) for name in Evidence.__dataclass_fields__}
     return EvalReport(**(blank | found | {"verdict": judge(Evidence(**seen), noiseless=noiseless)}))

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Int
 from torch import nn
 
 from seqvae.data.batching import collate
@@ -40,13 +39,13 @@ def reconstruction(
     from sacrebleu.metrics import BLEU
 
     rows = subset(len(store), at_most, seed)
-    rows = rows[np.argsort(np.asarray(store.lengths)[rows], kind="stable")]
-    longest = int(np.asarray(store.lengths)[rows].max()) + SPARE_TOKENS
+    rows = rows[np.argsort(store.lengths[rows], kind="stable")]
+    longest = int(store.lengths[rows].max()) + SPARE_TOKENS
     config = DecodeConfig(strategy="greedy", max_length=longest, allow_unk=True)
     sources, outputs = [], []
     for start in range(0, len(rows), _CODES_TOGETHER):
         some = rows[start : start + _CODES_TOGETHER]
-        sources += [words(store, row) for row in some]
+        sources += [store[row][1:-1].tolist() for row in some.tolist()]
         with evaluating(model):
             codes = model.encode(collate(store, some).to(model.device)).mean
         outputs += decode(model, codes, config).tokens
@@ -63,11 +62,6 @@ def reconstruction(
     )
 
 
-def words(store: TokenStore, row: int) -> list[int]:
-    """The token ids of one sentence without BOS and EOS."""
-    return [int(token) for token in store[int(row)][1:-1]]
-
-
 def token_accuracy(model: nn.Module, store: TokenStore, *, batch_tokens: int = 16_384) -> float:
     """Share of tokens (EOS counted) that are the decoder's first choice, teacher-forced, at the posterior mean.
 
@@ -81,9 +75,3 @@ def token_accuracy(model: nn.Module, store: TokenStore, *, batch_tokens: int = 1
             hits += int(model.correct_tokens(batch, z).sum())
             total += int((batch.lengths - 1).sum())
     return hits / total
-
-
-def unknown_rate(store: TokenStore) -> float:
-    """Share of words (EOS not counted) that the tokenizer did not know; 0 where there are no words."""
-    tokens: Int[np.ndarray, " R"] = np.asarray(store.lengths, dtype=np.int64) - 2
-    return store.stats.unknown / max(1, int(tokens.sum()))

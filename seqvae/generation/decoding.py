@@ -140,7 +140,7 @@ def _draw(logits: Float[Tensor, "N V"], uniform: Float[Tensor, " N"], config: De
         shifted = torch.full_like(shifted, -math.inf).scatter(1, best.indices, best.values)
     probs = torch.softmax(shifted, -1)
     if config.top_p < 1:
-        ordered, index = probs.sort(-1, descending=True, stable=True)
+        ordered, index = torch.sort(probs, dim=-1, descending=True, stable=True)
         before = ordered.cumsum(-1) - ordered
         probs = torch.zeros_like(probs).scatter(1, index, ordered.masked_fill(before >= config.top_p, 0.0))
     cdf = probs.cumsum(-1)

@@ -1,0 +1,174 @@
+"""Mutual information, active units and the swap gap: closed forms and edges."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from evaluation_toys import WORDS, FixedCodes, LinearGaussian, small_model, store_of
+from hypothesis import given
+from hypothesis import strategies as st
+
+from seqvae.data.store import TokenStore
+from seqvae.evaluation.latent import RunningMoments, derangement, encode_split, mutual_information, subset, swap_gap
+from seqvae.models.posterior import GaussianPosterior
+
+
+def information(mean, std, **settings):
+    store = TokenStore.from_texts(["a"] * len(mean), WORDS)
+    return mutual_information(encode_split(FixedCodes(mean, std), store, **settings))
+
+
+def normal(count, latent, scale=1.0, seed=0):
+    return scale * torch.randn(count, latent, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize(("scale", "latent"), [(1.0, 1), (3.0, 1), (1.5, 2)])
+def test_mi_of_a_gaussian_channel_is_half_log_one_plus_snr(scale, latent):
+    found = information(normal(3000, latent, scale), std=1.0)
+    assert found.nats == pytest.approx(latent * 0.5 * math.log(1 + scale**2), abs=4 * found.se + 0.02)
+    assert found.sentences == 3000
+
+
+def test_mi_of_well_separated_codes_reaches_its_ceiling_and_never_passes_it():
+    found = information(100.0 * torch.arange(37.0)[:, None], std=0.1)
+    assert found.ceiling_nats == math.log(37)
+    assert found.nats == pytest.approx(math.log(37), abs=1e-4)
+    assert found.nats <= found.ceiling_nats + 1e-6
+
+
+def test_mi_of_codes_that_ignore_the_sentence_is_zero():
+    assert information(torch.zeros(500, 4), std=1.0).nats == pytest.approx(0, abs=1e-5)
+
+
+def test_mi_standard_error_matches_the_spread_over_seeds():
+    estimates = [information(normal(400, 2), std=1.0, seed=seed) for seed in range(12)]
+    spread = np.std([found.nats for found in estimates], ddof=1)
+    assert 0.3 * estimates[0].se < spread < 2 * estimates[0].se
+
+
+def test_mi_is_that_of_the_definition_written_out():
+    mean = normal(23, 3)
+    store = TokenStore.from_texts(["a"] * 23, WORDS)
+    codes = encode_split(FixedCodes(mean, 0.6), store, seed=3)
+    pairs = torch.distributions.Normal(mean.double(), 0.6).log_prob(codes.z.double()[:, None]).sum(-1)
+    expected = (pairs.diagonal() - torch.logsumexp(pairs, 1) + math.log(23)).mean()
+    assert mutual_information(codes).nats == pytest.approx(float(expected), abs=1e-5)
+
+
+def test_mi_and_codes_do_not_depend_on_batch_size():
+    model, store = small_model(), store_of(43)
+    one, other = (encode_split(model, store, batch_tokens=size) for size in (11, 10_000))
+    torch.testing.assert_close(one.z, other.z, rtol=1e-5, atol=1e-6)
+    assert mutual_information(one).nats == pytest.approx(mutual_information(other).nats, abs=1e-4)
+    assert one.active_units == other.active_units
+
+
+def test_mi_over_blocks_is_the_mi_over_all(monkeypatch):
+    codes = encode_split(small_model(), store_of(43), batch_tokens=64)
+    whole = mutual_information(codes).nats
+    monkeypatch.setattr("seqvae.evaluation.latent._PAIRWISE_ELEMENTS", 50)
+    assert mutual_information(codes).nats == pytest.approx(whole, abs=1e-5)
+
+
+def test_mi_of_a_large_split_is_taken_on_a_stated_subset():
+    found = information(normal(300, 2), std=1.0, mi_sentences=70)
+    assert found.sentences == 70
+    assert found.ceiling_nats == math.log(70)
+    assert subset(300, 70, seed=1).tolist() == sorted(set(subset(300, 70, seed=1).tolist()))
+    assert subset(300, 70, seed=1).tolist() != subset(300, 70, seed=2).tolist()
+    assert subset(5, 70, seed=1).tolist() == [0, 1, 2, 3, 4]
+
+
+def test_mi_of_one_sentence_is_zero_without_an_error():
+    found = information(torch.ones(1, 3), std=0.5)
+    assert (found.nats, found.ceiling_nats, found.se) == (pytest.approx(0, abs=1e-6), 0.0, None)
+
+
+def test_running_moments_are_those_of_the_whole_even_far_from_zero():
+    mean = 1e4 + normal(100, 5).double()
+    moments = RunningMoments()
+    for part in mean.split(13):
+        moments.add(GaussianPosterior(part, torch.zeros_like(part)))
+    torch.testing.assert_close(moments.variance(), mean.var(0, correction=0), rtol=1e-7, atol=0)
+
+
+def test_a_unit_is_active_when_its_mean_varies_by_a_hundredth():
+    mean = torch.tensor([[-1.0], [1.0]]) * torch.tensor([0.0, 0.0999, 0.1001, 1.0])
+    moments = RunningMoments()
+    moments.add(GaussianPosterior(mean, torch.zeros_like(mean)))
+    assert moments.active_units() == 2
+    assert RunningMoments().active_units() is None
+
+
+def test_active_units_are_none_for_a_family_without_spread_by_dimension():
+    class Sphere(GaussianPosterior):
+        std = None
+
+    moments = RunningMoments()
+    moments.add(Sphere(torch.eye(3), torch.zeros(3, 3)))
+    assert moments.active_units() is None
+
+
+@given(st.integers(2, 200), st.integers(0, 10**6))
+def test_a_derangement_moves_every_row_and_loses_none(count, seed):
+    partner = derangement(count, seed)
+    assert (partner != np.arange(count)).all()
+    assert sorted(partner.tolist()) == list(range(count))
+
+
+def test_swap_gap_of_a_linear_model_is_its_closed_form():
+    """With z = m + s e of its own and z' of another: E|W(z' - z)|^2 / 2 v plus the cross term with the residual."""
+    model, store = LinearGaussian(rows=4000), store_of(4000)
+    gap = swap_gap(model, store, encode_split(model, store))
+    squares = model.weight.detach().square().sum(0)
+    information = squares / model.variance
+    # Exact posterior: own z and x are jointly Gaussian, z' is an independent draw of the prior; per dimension the
+    # expected rise is Cov(z, W^T x) / v = squares / v.
+    assert gap.nats == pytest.approx(float(information.sum()), abs=4 * gap.se)
+    assert gap.se < 0.2
+
+
+def test_swap_gap_is_zero_where_the_decoder_ignores_the_code():
+    model, store = small_model(), store_of(30)
+    with torch.no_grad():
+        model.decoder.state.weight.zero_()
+        model.decoder.lstm.weight_ih_l0[:, model.decoder.config.embedding :] = 0.0
+    gap = swap_gap(model, store, encode_split(model, store))
+    assert gap.nats == pytest.approx(0, abs=1e-5)
+
+
+def test_swap_gap_does_not_depend_on_batch_size_and_sees_a_decoder_that_uses_the_code():
+    model, store = small_model(scale=1.5), store_of(30)
+    codes = encode_split(model, store)
+    one, other = (swap_gap(model, store, codes, batch_tokens=size) for size in (13, 10_000))
+    assert one.nats == pytest.approx(other.nats, abs=1e-4)
+    assert abs(one.nats) > 1e-3
+
+
+def test_swap_gap_of_a_single_sentence_is_none_and_of_two_is_defined():
+    model = small_model()
+    for count, defined in ((1, False), (2, True)):
+        store = store_of(count)
+        gap = swap_gap(model, store, encode_split(model, store))
+        assert (gap is not None and math.isfinite(gap.nats)) == defined
+
+
+def test_latent_measures_leave_random_state_and_modes_alone():
+    model, store = small_model(), store_of(9)
+    before = torch.get_rng_state()
+    codes = encode_split(model, store)
+    mutual_information(codes)
+    swap_gap(model, store, codes)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert model.training
+
+
+def test_codes_of_a_noiseless_autoencoder_are_its_means():
+    model, store = small_model(), store_of(9)
+    noisy, plain = (encode_split(model, store, noiseless=flag) for flag in (False, True))
+    assert not torch.allclose(noisy.z, plain.z)
+    means = torch.zeros_like(plain.z)
+    for rows, q in zip(plain.rows, plain.posteriors, strict=True):
+        means[torch.from_numpy(rows)] = q.mean
+    torch.testing.assert_close(plain.z, means)
