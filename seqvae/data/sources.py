@@ -19,6 +19,7 @@ import numpy as np
 from seqvae.errors import Location, SeqVAEError
 
 _BOM = b"\xef\xbb\xbf"
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _GZIP = b"\x1f\x8b"
 _DRAW = 0x5EED
 """Seed of the draw of held-out rows: fixed, so that the same file is always split in the same way."""
@@ -99,20 +100,20 @@ class TextSource:
     def _decode(self, number: int, raw: bytes) -> str:
         dropped = len(_BOM) if number == 1 and raw.startswith(_BOM) else 0
         body = raw[dropped:].removesuffix(b"\n").removesuffix(b"\r")
-        if b"\0" in body:
-            where = Location(self.name, number, dropped + body.index(b"\0") + 1)
-            raise SeqVAEError(
-                "E304", "a NUL byte: this is not a text file", where=where, hint="save it as text in UTF-8"
-            )
         try:
-            return body.decode("utf-8")
+            text = body.decode("utf-8")
         except UnicodeDecodeError as error:
+            encoding = "utf-16" if raw.startswith(_UTF16) else "latin1"
             raise SeqVAEError(
                 "E303",
-                f"not UTF-8: byte 0x{body[error.start]:02X} (the column below counts bytes)",
+                f"not UTF-8: byte 0x{body[error.start]:02X} (the column counts bytes)",
                 where=Location(self.name, number, dropped + error.start + 1),
-                hint="convert the file, for example `iconv -f latin1 -t utf-8 FILE > NEW_FILE`",
+                hint=f"convert the file, for example `iconv -f {encoding} -t utf-8 FILE > NEW_FILE`",
             ) from None
+        if "\0" in text:
+            where = Location(self.name, number, dropped + body.index(b"\0") + 1)
+            raise SeqVAEError("E304", "a NUL byte: this is no text in UTF-8", where=where, hint="save it as plain text")
+        return text
 
 
 def is_blank(text: str) -> bool:

@@ -9,7 +9,7 @@ cache.
 import errno
 import hashlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -256,28 +256,27 @@ def prepare(
     tokenizer: TokenizerConfig | Tokenizer,
     *,
     cache: Path | None = None,
-    splits: Iterable[str] | None = None,
+    splits: Collection[str] | None = None,
 ) -> Prepared:
     """The text of ``data`` as token stores: made once, then found in the cache by what they were made from.
 
     A tokenizer config trains the tokenizer on the training rows; a tokenizer (of a saved model) is used as it is.
     ``splits`` names those wanted (default: all there are). ``cache`` defaults to ``$SEQVAE_CACHE``, else the user's
-    cache folder. Several processes may prepare at once. Raises what `resolve` and reading raise, E224 for a split
-    that is not there, E313 for text without a known word, E7xx where the cache cannot be written.
+    cache folder. Several processes may prepare at once. Raises what `resolve` and reading raise, E313 for text
+    without a known word, E7xx where the cache cannot be written.
     """
-    sources = resolve(data)
-    wanted = list(sources) if splits is None else list(splits)
-    for split in wanted:
-        if split not in sources:
-            hint = f"give it a file: `data.{split}`; there is: {', '.join(sources)}"
-            raise SeqVAEError("E224", f"there is no {split!r} split", hint=hint)
+    training = isinstance(tokenizer, BaseModel)
+    required = {"train", "valid"} if splits is None else {*splits, *(["train"] if training else [])}
+    sources = resolve(data, required)
+    wanted = [split for split in sources if splits is None or split in splits]
     folder = Path(user_cache() if cache is None else cache) / "prepared"
-    if isinstance(tokenizer, BaseModel):
+    if training:
         tokenizer = _trained(tokenizer, sources["train"], folder)
     stores = {split: _stored(data, sources[split], tokenizer, folder) for split in wanted}
     notes = corpus_notes(data, {split: sources[split] for split in wanted})
     for split, store in stores.items():
-        notes += _notes(split, sources[split].name, store.stats, data)
+        _require_known_words(split, sources[split].name, store.stats)
+        notes += _notes(split, store.stats, data)
     made_from = {split: store.fingerprint for split, store in stores.items()}
     fingerprint = _digest({"tokenizer": tokenizer.fingerprint(), "splits": made_from})
     return Prepared(tokenizer=tokenizer, splits=stores, notes=notes, fingerprint=fingerprint)
@@ -321,12 +320,14 @@ def _entry(target: Path, write: Callable[[Path], None], read: Callable[[Path], E
     return read(target)
 
 
-def _notes(split: str, name: str, stats: StoreStats, data: DataConfig) -> list[str]:
-    notes = []
-    content = stats.tokens - stats.rows
-    if stats.unknown == content:
+def _require_known_words(split: str, name: str, stats: StoreStats) -> None:
+    if stats.unknown == stats.tokens - stats.rows:
         hint = "is it in the language, the case and the script of the training text? see `tokenizer.lowercase`"
         raise SeqVAEError("E313", f"no word of the {split} text is in the vocabulary", where=name, hint=hint)
+
+
+def _notes(split: str, stats: StoreStats, data: DataConfig) -> list[str]:
+    notes = []
     if stats.blank_dropped:
         notes.append(f"{split}: {stats.blank_dropped:,} blank lines dropped")
     if stats.too_long:

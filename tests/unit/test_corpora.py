@@ -1,0 +1,242 @@
+"""Promises of the corpora: the user's files win, a named corpus is found or the one error says where it was sought."""
+
+import hashlib
+import http.server
+import threading
+import time
+
+import pytest
+from pydantic import ValidationError
+
+import seqvae.data.corpora as corpora
+import seqvae.shipped
+from seqvae.data.corpora import DataConfig, corpus_notes, resolve, user_cache
+from seqvae.errors import SeqVAEError
+
+SPLITS = ("train", "valid", "test")
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    """A working directory, a cache and an installation of our own: nothing of the real ones is seen."""
+    for name in ("work", "cache", "installed"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    monkeypatch.setenv("SEQVAE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("SEQVAE_DATA", raising=False)
+    monkeypatch.setattr(seqvae.shipped, "_PACKAGE", tmp_path / "installed" / "seqvae")
+    monkeypatch.setattr(corpora, "PTB_URL", "http://127.0.0.1:9/")
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.setenv(name, "127.0.0.1")
+    return tmp_path
+
+
+def put(folder, names):
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        (folder / name).write_text(f"text of {name}\n")
+
+
+def failure(config, **keywords) -> SeqVAEError:
+    with pytest.raises(SeqVAEError) as caught:
+        resolve(config, **keywords)
+    return caught.value
+
+
+# The user's own files
+
+
+def test_a_path_for_any_split_replaces_the_corpus():
+    sources = resolve(DataConfig(corpus="tiny", train="my.txt", valid="v.txt"))
+    assert {split: str(source.path) for split, source in sources.items()} == {"train": "my.txt", "valid": "v.txt"}
+    sources = resolve(DataConfig(train="my.txt", valid="v.txt", test="t.txt"))
+    assert list(sources) == list(SPLITS)
+
+
+def test_a_missing_valid_is_an_error_unless_a_fraction_is_set():
+    error = failure(DataConfig(corpus="tiny", train="my.txt"))
+    assert error.code == "E220" and "data.valid is not" in error.what and "data.valid_fraction" in error.hint
+    sources = resolve(DataConfig(train="my.txt", valid_fraction=0.1))
+    assert {split: (str(s.path), s.part) for split, s in sources.items()} == {
+        "train": ("my.txt", "kept"),
+        "valid": ("my.txt", "held_out"),
+    }
+
+
+def test_settings_that_do_not_fit_together_are_refused():
+    assert failure(DataConfig()).code == "E220"
+    assert "data.train is not" in failure(DataConfig(corpus="tiny", test="t.txt")).what
+    assert failure(DataConfig(train="a", valid="b", valid_fraction=0.1)).code == "E222"
+    for wrong in ({"valid_fraction": 0.0}, {"valid_fraction": 0.6}, {"batch_size": 0}, {"max_length": 0}, {"trian": 1}):
+        with pytest.raises(ValidationError):
+            DataConfig(**wrong)
+
+
+def test_only_the_splits_that_are_asked_for_need_a_file():
+    assert list(resolve(DataConfig(test="t.txt"), required=["test"])) == ["test"]
+    error = failure(DataConfig(train="a", valid="b"), required=["test"])
+    assert "there is no test text" in error.what and error.hint == "add `data.test`"
+    assert "the splits are" in failure(DataConfig(train="a", valid="b"), required=["dev"]).hint
+
+
+def test_an_unknown_corpus_is_answered_with_the_nearest():
+    error = failure(DataConfig(corpus="tinny"))
+    assert error.code == "E221" and "did you mean `tiny`?" in error.hint and "ptb" in error.hint
+    assert "did you mean" not in failure(DataConfig(corpus="xyzzy")).hint
+
+
+# The built-in corpus
+
+
+@pytest.mark.parametrize("place", ["seqvae/_shipped/data/tiny", "data/tiny"])
+def test_tiny_is_found_in_a_wheel_and_in_a_checkout(elsewhere, place):
+    put(elsewhere / "installed" / place, [f"{split}.txt" for split in SPLITS])
+    sources = resolve(DataConfig(corpus="tiny"))
+    assert [source.path for source in sources.values()] == [
+        elsewhere / "installed" / place / f"{split}.txt" for split in SPLITS
+    ]
+    assert failure(DataConfig(corpus="tiny", valid_fraction=0.1)).code == "E222"
+
+
+def test_an_installation_without_tiny_says_so():
+    assert failure(DataConfig(corpus="tiny")).code == "E309"
+
+
+def test_what_is_packaged_goes_before_what_lies_beside_the_package(elsewhere):
+    installed = elsewhere / "installed"
+    assert seqvae.shipped.shipped("configs") == installed / "configs"
+    (installed / "seqvae/_shipped/configs").mkdir(parents=True)
+    assert seqvae.shipped.shipped("configs") == installed / "seqvae/_shipped/configs"
+
+
+# PTB
+
+
+@pytest.mark.parametrize("pattern", ["{}.txt", "ptb.{}.txt"])
+@pytest.mark.parametrize("place", ["work/data/ptb", "installed/data/ptb", "mine/ptb", "cache/ptb"])
+def test_ptb_is_found_on_disk_under_both_names(elsewhere, monkeypatch, place, pattern):
+    monkeypatch.setenv("SEQVAE_DATA", str(elsewhere / "mine"))
+    put(elsewhere / place, [pattern.format(split) for split in SPLITS])
+    sources = resolve(DataConfig(corpus="ptb"))
+    assert {split: source.path.resolve() for split, source in sources.items()} == {
+        split: elsewhere / place / pattern.format(split) for split in SPLITS
+    }
+
+
+def test_the_working_directory_goes_before_the_cache(elsewhere):
+    for place in ("work/data/ptb", "cache/ptb"):
+        put(elsewhere / place, [f"{split}.txt" for split in SPLITS])
+    sources = resolve(DataConfig(corpus="ptb"))
+    assert sources["train"].path.resolve() == elsewhere / "work/data/ptb/train.txt"
+
+
+def test_a_local_copy_that_differs_is_used_and_noted(elsewhere, monkeypatch):
+    put(elsewhere / "work/data/ptb", [f"{split}.txt" for split in SPLITS])
+    config = DataConfig(corpus="ptb")
+    notes = corpus_notes(config, resolve(config))
+    assert len(notes) == 3 and all("sha256 differs" in note for note in notes)
+    right = {split: hashlib.sha256(f"text of {split}.txt\n".encode()).hexdigest() for split in SPLITS}
+    monkeypatch.setattr(corpora, "PTB_SHA256", right | {"test": "0" * 64})
+    (note,) = corpus_notes(config, resolve(config))
+    assert "test file" in note
+    own = DataConfig(corpus="ptb", train="data/ptb/test.txt", valid="data/ptb/test.txt")
+    assert corpus_notes(own, resolve(own)) == []
+
+
+class Server:
+    """Stands in for the public address: what it sends is in ``files``, what it was asked for in ``asked``."""
+
+    def __init__(self):
+        self.files, self.asked = {}, []
+        outer = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                outer.asked.append(self.path)
+                content = outer.files.get(self.path.removeprefix("/data/"))
+                self.send_response(404 if content is None else 200)
+                self.send_header("Content-Length", str(len(content or b"")))
+                self.end_headers()
+                self.wfile.write((content or b"")[: outer.cut_at])
+
+            def log_message(self, *arguments):
+                pass
+
+        self.cut_at = None
+        self.http = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.http.server_address[1]}/data/"
+        threading.Thread(target=self.http.serve_forever, args=(0.01,), daemon=True).start()
+
+
+@pytest.fixture
+def server(monkeypatch):
+    server = Server()
+    server.files = {f"ptb.{split}.txt": f"<unk> of {split}\n".encode() for split in SPLITS}
+    hashes = {split: hashlib.sha256(server.files[f"ptb.{split}.txt"]).hexdigest() for split in SPLITS}
+    monkeypatch.setattr(corpora, "PTB_SHA256", hashes)
+    monkeypatch.setattr(corpora, "PTB_URL", server.url)
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)  # pooch waits a second before it tries again
+    yield server
+    server.http.shutdown()
+    server.http.server_close()
+
+
+def cached(elsewhere):
+    return sorted(path.name for path in (elsewhere / "cache").rglob("*") if path.is_file())
+
+
+def test_ptb_is_fetched_once_verified_and_without_a_word(elsewhere, server, capfd):
+    config = DataConfig(corpus="ptb")
+    sources = resolve(config)
+    assert [list(source.lines()) for source in sources.values()] == [[(1, f"<unk> of {split}")] for split in SPLITS]
+    assert cached(elsewhere) == ["ptb.test.txt", "ptb.train.txt", "ptb.valid.txt"]
+    assert corpus_notes(config, sources) == []
+    resolve(config)
+    assert len(server.asked) == 3
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("files", "said"), [({}, "404"), ({"ptb.train.txt": b"<html>moved</html>"}, "another sha256 than the published")]
+)
+def test_a_wrong_answer_is_one_error_and_leaves_nothing(elsewhere, server, files, said):
+    server.files = files
+    error = failure(DataConfig(corpus="ptb"))
+    assert error.code == "E308" and said in error.what and server.url in error.what
+    assert cached(elsewhere) == []
+    assert len(server.asked) == 2
+
+
+def test_a_download_that_breaks_off_leaves_nothing(elsewhere, server):
+    server.cut_at = 5
+    error = failure(DataConfig(corpus="ptb"))
+    assert error.code == "E308" and server.url in error.what
+    assert cached(elsewhere) == []
+
+
+def test_unreachable_says_what_was_tried_and_what_to_do(elsewhere, monkeypatch):
+    monkeypatch.setenv("SEQVAE_DATA", str(elsewhere / "mine"))
+    start = time.monotonic()
+    error = failure(DataConfig(corpus="ptb"))
+    assert time.monotonic() - start < 10
+    assert error.code == "E308" and error.exit_code == 3
+    for place in ("work/data/ptb", "installed/data/ptb", "mine/ptb", "cache/ptb"):
+        assert str(elsewhere / place) in error.what
+    assert "http://127.0.0.1:9/" in error.what
+    for needed in ("train.txt", "data/ptb", "SEQVAE_DATA", "tiny.yaml"):
+        assert needed in error.hint
+    assert cached(elsewhere) == []
+
+
+def test_a_cache_that_cannot_be_written_is_named(elsewhere, monkeypatch, server):
+    (elsewhere / "file").write_text("in the way")
+    monkeypatch.setenv("SEQVAE_CACHE", str(elsewhere / "file"))
+    error = failure(DataConfig(corpus="ptb"))
+    assert error.exit_code == 7 and "SEQVAE_CACHE" in error.hint
+
+
+def test_the_cache_is_the_users_unless_named(monkeypatch):
+    monkeypatch.delenv("SEQVAE_CACHE")
+    assert user_cache().name == "seqvae"
+    monkeypatch.setenv("SEQVAE_CACHE", "~/elsewhere")
+    assert user_cache().is_absolute() and user_cache().name == "elsewhere"
