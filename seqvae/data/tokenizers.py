@@ -9,7 +9,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal, Protocol, SupportsInt, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -53,7 +53,7 @@ class Tokenizer(Protocol):
     def encode(self, text: str) -> list[int]:
         """Ids of one sentence, without BOS and EOS; what is not known gives UNK."""
 
-    def decode(self, ids: Iterable[int]) -> str:
+    def decode(self, ids: Iterable[SupportsInt]) -> str:
         """The sentence of these ids; PAD, BOS and EOS are skipped and UNK is shown as ``<unk>``."""
 
     def fingerprint(self) -> str:
@@ -143,7 +143,7 @@ class WordTokenizer:
         ids = self._ids
         return [ids.get(word, UNK) for word in self._fold(text).split()]
 
-    def decode(self, ids: Iterable[int]) -> str:
+    def decode(self, ids: Iterable[SupportsInt]) -> str:
         return " ".join(self._shown[index] for index in map(int, ids) if index >= UNK)
 
     def fingerprint(self) -> str:

@@ -48,7 +48,8 @@ def test_the_ranks_share_out_each_batch(lengths, bound, equal_length, world):
         parts = [plan[index] for plan in ranks]
         assert sorted(np.concatenate(parts).tolist()) == sorted(rows.tolist())
         sizes = [len(part) for part in parts]
-        assert max(sizes) - min(sizes) <= 1 and sizes == sorted(sizes, reverse=True)
+        assert max(sizes) - min(sizes) <= 1
+        assert sizes == sorted(sizes, reverse=True)
 
 
 def test_ranks_get_nearly_equal_work():
@@ -72,8 +73,10 @@ def test_the_plan_is_a_pure_function_of_seed_and_epoch(keywords):
     state = np.random.get_state()[1].copy()
     first = plan(7, 3)
     assert first == plan(7, 3)
-    assert np.array_equal(np.random.get_state()[1], state) and np.array_equal(lengths, before)
-    assert first != plan(7, 4) and first != plan(8, 3)
+    assert np.array_equal(np.random.get_state()[1], state)
+    assert np.array_equal(lengths, before)
+    assert first != plan(7, 4)
+    assert first != plan(8, 3)
     company = [{frozenset(rows) for rows in other} for other in (first, plan(7, 4))]
     assert len(company[0] & company[1]) < len(first) / 10, "sentences meet others in every epoch"
 
@@ -136,7 +139,8 @@ def test_a_batch_is_padded_on_the_right_to_its_longest(store):
     assert batch.lengths.tolist() == [3, 5, 2]
     assert batch.rows.tolist() == [2, 0, 1]
     assert {tensor.dtype for tensor in (batch.tokens, batch.lengths, batch.rows)} == {torch.int64}
-    assert len(batch) == 3 and batch.labels is None
+    assert len(batch) == 3
+    assert batch.labels is None
 
 
 @given(st.lists(st.integers(0, len(TEXTS) - 1), min_size=1, max_size=9))
@@ -151,7 +155,8 @@ def test_each_row_of_a_batch_is_the_row_of_the_store(store, rows):
 
 def test_the_empty_share_of_a_rank_is_an_empty_batch(store):
     batch = collate(store, np.zeros(0, np.int64))
-    assert len(batch) == 0 and batch.tokens.shape == (0, 2)
+    assert len(batch) == 0
+    assert batch.tokens.shape == (0, 2)
 
 
 def test_a_batch_does_not_share_memory_with_store_or_plan(store):
@@ -161,7 +166,9 @@ def test_a_batch_does_not_share_memory_with_store_or_plan(store):
     batch.tokens.fill_(9)
     batch.rows.fill_(9)
     batch.lengths.fill_(9)
-    assert store[0].tolist() == before and rows.tolist() == [0, 3] and store.lengths.tolist()[0] == 5
+    assert store[0].tolist() == before
+    assert rows.tolist() == [0, 3]
+    assert store.lengths.tolist()[0] == 5
 
 
 def test_an_epoch_of_20_000_sentences_costs_little():

@@ -55,7 +55,9 @@ def test_a_path_for_any_split_replaces_the_corpus():
 
 def test_a_missing_valid_is_an_error_unless_a_fraction_is_set():
     error = failure(DataConfig(corpus="tiny", train="my.txt"))
-    assert error.code == "E220" and "data.valid is not" in error.what and "data.valid_fraction" in error.hint
+    assert error.code == "E220"
+    assert "data.valid is not" in error.what
+    assert "data.valid_fraction" in error.hint
     sources = resolve(DataConfig(train="my.txt", valid_fraction=0.1))
     assert {split: (str(s.path), s.part) for split, s in sources.items()} == {
         "train": ("my.txt", "kept"),
@@ -75,13 +77,16 @@ def test_settings_that_do_not_fit_together_are_refused():
 def test_only_the_splits_that_are_asked_for_need_a_file():
     assert list(resolve(DataConfig(test="t.txt"), required=["test"])) == ["test"]
     error = failure(DataConfig(train="a", valid="b"), required=["test"])
-    assert "there is no test text" in error.what and error.hint == "add `data.test`"
+    assert "there is no test text" in error.what
+    assert error.hint == "add `data.test`"
     assert "the splits are" in failure(DataConfig(train="a", valid="b"), required=["dev"]).hint
 
 
 def test_an_unknown_corpus_is_answered_with_the_nearest():
     error = failure(DataConfig(corpus="tinny"))
-    assert error.code == "E221" and "did you mean `tiny`?" in error.hint and "ptb" in error.hint
+    assert error.code == "E221"
+    assert "did you mean `tiny`?" in error.hint
+    assert "ptb" in error.hint
     assert "did you mean" not in failure(DataConfig(corpus="xyzzy")).hint
 
 
@@ -134,7 +139,8 @@ def test_a_local_copy_that_differs_is_used_and_noted(elsewhere, monkeypatch):
     put(elsewhere / "work/data/ptb", [f"{split}.txt" for split in SPLITS])
     config = DataConfig(corpus="ptb")
     notes = corpus_notes(config, resolve(config))
-    assert len(notes) == 3 and all("sha256 differs" in note for note in notes)
+    assert len(notes) == 3
+    assert all("sha256 differs" in note for note in notes)
     right = {split: hashlib.sha256(f"text of {split}.txt\n".encode()).hexdigest() for split in SPLITS}
     monkeypatch.setattr(corpora, "PTB_SHA256", right | {"test": "0" * 64})
     (note,) = corpus_notes(config, resolve(config))
@@ -202,7 +208,9 @@ def test_ptb_is_fetched_once_verified_and_without_a_word(elsewhere, server, capf
 def test_a_wrong_answer_is_one_error_and_leaves_nothing(elsewhere, server, files, said):
     server.files = files
     error = failure(DataConfig(corpus="ptb"))
-    assert error.code == "E308" and said in error.what and server.url in error.what
+    assert error.code == "E308"
+    assert said in error.what
+    assert server.url in error.what
     assert cached(elsewhere) == []
     assert len(server.asked) == 2
 
@@ -210,7 +218,8 @@ def test_a_wrong_answer_is_one_error_and_leaves_nothing(elsewhere, server, files
 def test_a_download_that_breaks_off_leaves_nothing(elsewhere, server):
     server.cut_at = 5
     error = failure(DataConfig(corpus="ptb"))
-    assert error.code == "E308" and server.url in error.what
+    assert error.code == "E308"
+    assert server.url in error.what
     assert cached(elsewhere) == []
 
 
@@ -219,7 +228,8 @@ def test_unreachable_says_what_was_tried_and_what_to_do(elsewhere, monkeypatch):
     start = time.monotonic()
     error = failure(DataConfig(corpus="ptb"))
     assert time.monotonic() - start < 10
-    assert error.code == "E308" and error.exit_code == 3
+    assert error.code == "E308"
+    assert error.exit_code == 3
     for place in ("work/data/ptb", "installed/data/ptb", "mine/ptb", "cache/ptb"):
         assert str(elsewhere / place) in error.what
     assert "http://127.0.0.1:9/" in error.what
@@ -232,11 +242,13 @@ def test_a_cache_that_cannot_be_written_is_named(elsewhere, monkeypatch, server)
     (elsewhere / "file").write_text("in the way")
     monkeypatch.setenv("SEQVAE_CACHE", str(elsewhere / "file"))
     error = failure(DataConfig(corpus="ptb"))
-    assert error.exit_code == 7 and "SEQVAE_CACHE" in error.hint
+    assert error.exit_code == 7
+    assert "SEQVAE_CACHE" in error.hint
 
 
 def test_the_cache_is_the_users_unless_named(monkeypatch):
     monkeypatch.delenv("SEQVAE_CACHE")
     assert user_cache().name == "seqvae"
     monkeypatch.setenv("SEQVAE_CACHE", "~/elsewhere")
-    assert user_cache().is_absolute() and user_cache().name == "elsewhere"
+    assert user_cache().is_absolute()
+    assert user_cache().name == "elsewhere"

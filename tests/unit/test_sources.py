@@ -83,7 +83,9 @@ def test_a_blank_line_is_one_without_words(text):
 )
 def test_bytes_that_are_not_utf8_are_named_by_line_and_byte(write, content, line, column, said):
     error = failure(write(content))
-    assert error.code == "E303" and said in str(error) and "iconv" in error.hint
+    assert error.code == "E303"
+    assert said in str(error)
+    assert "iconv" in error.hint
     assert (error.where.line, error.where.column) == (line, column)
     assert f"some.txt:{line}:{column}" in str(error)
 
@@ -102,7 +104,9 @@ def test_a_file_without_sentences_is_refused(write, content):
 def test_a_missing_file_is_named_with_the_nearest(write, tmp_path):
     write(b"a", "train.txt")
     error = failure(TextSource.of(tmp_path / "trian.txt"))
-    assert error.code == "E301" and "did you mean" in error.hint and "train.txt" in error.hint
+    assert error.code == "E301"
+    assert "did you mean" in error.hint
+    assert "train.txt" in error.hint
     error = failure(TextSource.of("nowhere/of/mine.txt"))
     assert "there is no folder nowhere/of; relative paths start at" in error.hint
     with pytest.raises(SeqVAEError) as caught:
@@ -112,7 +116,8 @@ def test_a_missing_file_is_named_with_the_nearest(write, tmp_path):
 
 def test_a_folder_is_not_read(tmp_path):
     error = failure(TextSource.of(tmp_path))
-    assert error.code == "E305" and "a folder" in error.what
+    assert error.code == "E305"
+    assert "a folder" in error.what
 
 
 @pytest.mark.parametrize("keep", [15, -9])
@@ -148,4 +153,5 @@ def test_held_out_rows_are_spread_over_the_file(write):
 
 def test_one_sentence_cannot_be_shared_out(write):
     error = failure(write(b"\nalone\n").split(0.5)[0])
-    assert error.code == "E307" and "data.valid" in error.hint
+    assert error.code == "E307"
+    assert "data.valid" in error.hint

@@ -13,11 +13,11 @@ import pytest
 
 import seqvae
 import seqvae.data.arrays as arrays
-import seqvae.data.store as store_module
 from seqvae.data.corpora import DataConfig
 from seqvae.data.store import Encoder, TokenStore, prepare, write_store
 from seqvae.data.tokenizers import WordTokenizer, WordTokenizerConfig
 from seqvae.errors import SeqVAEError
+from seqvae.io import storage
 from seqvae.types import BOS, EOS, UNK
 
 WORDS = WordTokenizerConfig()
@@ -55,7 +55,8 @@ def test_texts_become_rows_with_bos_and_eos_and_an_empty_one_is_a_sentence():
         [BOS, UNK, UNK, EOS],
         [BOS, EOS],
     ]
-    assert store.lengths.tolist() == [4, 2, 4, 2] and store.lengths.dtype == np.int64
+    assert store.lengths.tolist() == [4, 2, 4, 2]
+    assert store.lengths.dtype == np.int64
     assert store.lines.tolist() == [1, 2, 3, 4]
     with pytest.raises(IndexError):
         store[4]
@@ -65,7 +66,9 @@ def test_texts_become_rows_with_bos_and_eos_and_an_empty_one_is_a_sentence():
 
 def test_no_texts_are_an_empty_store():
     store = TokenStore.from_texts([], WordTokenizer(["a"]))
-    assert len(store) == 0 and store.lengths.tolist() == [] and store.stats.rows == 0
+    assert len(store) == 0
+    assert store.lengths.tolist() == []
+    assert store.stats.rows == 0
 
 
 def test_the_counts_are_those_of_the_text():
@@ -92,11 +95,13 @@ def test_ten_thousand_lines_come_back_as_written(tmp_path, monkeypatch):
     tokenizer = WordTokenizer(list("abcdefg"))
     write_store(tmp_path, enumerate(texts, 1), Encoder(tokenizer), fingerprint="f", source={})
     store = TokenStore.open(tmp_path)
-    assert isinstance(store.tokens, np.memmap) and isinstance(store.offsets, np.memmap)
+    assert isinstance(store.tokens, np.memmap)
+    assert isinstance(store.offsets, np.memmap)
     assert rows(store, tokenizer) == texts
     memory = TokenStore.from_texts(texts, tokenizer)
     assert store.stats == memory.stats
-    assert np.array_equal(store.tokens, memory.tokens) and np.array_equal(store.offsets, memory.offsets)
+    assert np.array_equal(store.tokens, memory.tokens)
+    assert np.array_equal(store.offsets, memory.offsets)
     assert np.array_equal(np.load(tmp_path / "tokens.npy", allow_pickle=False), memory.tokens)
 
 
@@ -106,7 +111,8 @@ def test_ids_take_16_bits_where_they_fit_and_32_where_not(tmp_path, words, dtype
     text = f"0 {words - 1}"
     write_store(tmp_path, [(1, text)], Encoder(tokenizer), fingerprint="f", source={})
     store = TokenStore.open(tmp_path)
-    assert store.tokens.dtype == dtype and tokenizer.decode(store[0]) == text
+    assert store.tokens.dtype == dtype
+    assert tokenizer.decode(store[0]) == text
     assert TokenStore.from_texts([text], tokenizer)[0].tolist() == store[0].tolist()
 
 
@@ -150,7 +156,8 @@ def test_the_second_time_nothing_is_tokenised(tmp_path, corpus, monkeypatch):
     assert made == 1 + 6
     second = prepare(DataConfig(**corpus), WORDS, cache=tmp_path / "cache")
     assert len(calls) == made
-    assert second.fingerprint == first.fingerprint and second.notes == first.notes
+    assert second.fingerprint == first.fingerprint
+    assert second.notes == first.notes
     assert rows(second.splits["valid"], second.tokenizer) == rows(first.splits["valid"], first.tokenizer)
 
 
@@ -175,13 +182,15 @@ def test_a_change_of_text_tokenizer_or_limit_makes_other_stores(tmp_path, corpus
     seen.append(fingerprint())
     assert len(set(seen)) == len(seen)
     (tmp_path / "test.txt").write_text("a\n")
-    assert fingerprint() == seen[0] and fingerprint(batch_size=7) == seen[0]
+    assert fingerprint() == seen[0]
+    assert fingerprint(batch_size=7) == seen[0]
 
 
 def test_a_saved_tokenizer_is_used_as_it_is_and_training_text_not_needed(tmp_path, corpus):
     tokenizer = WordTokenizer(["a", "d"])
     made = prepare(DataConfig(test=corpus["test"]), tokenizer, cache=tmp_path / "cache", splits=["test"])
-    assert list(made.splits) == ["test"] and made.tokenizer is tokenizer
+    assert list(made.splits) == ["test"]
+    assert made.tokenizer is tokenizer
     assert rows(made.splits["test"], tokenizer) == ["a"]
     error = failure(DataConfig(test=corpus["test"]), WORDS, cache=tmp_path / "cache", splits=["test"])
     assert error.code == "E220"
@@ -195,9 +204,11 @@ def test_held_out_rows_are_in_neither_the_training_rows_nor_the_vocabulary(tmp_p
     train, valid = (rows(made.splits[split], tokenizer) for split in ("train", "valid"))
     assert (len(train), len(valid)) == (30, 10)
     assert sorted(train + valid) == sorted(tokenizer.words)
-    assert made.splits["train"].stats.blank_dropped == 40 and made.splits["valid"].stats.blank_dropped == 0
+    assert made.splits["train"].stats.blank_dropped == 40
+    assert made.splits["valid"].stats.blank_dropped == 0
     error = failure(data, WORDS, cache=tmp_path / "cache")
-    assert error.code == "E313" and "valid" in error.what, "all words differ, so none of the held-out ones is known"
+    assert error.code == "E313", "all words differ, so none of the held-out ones is known"
+    assert "the valid text" in error.what
 
 
 @pytest.mark.parametrize(("policy", "kept"), [("drop", ["b c", "c"]), ("truncate", ["a b", "b c", "c"])])
@@ -214,15 +225,20 @@ def test_too_long_sentences_are_dropped_or_truncated_and_counted(tmp_path, corpu
 def test_too_long_can_be_an_error_that_names_the_line(tmp_path, corpus):
     (tmp_path / "train.txt").write_text("\nb c\na b c\n")
     error = failure(DataConfig(**corpus, max_length=2, too_long="error"), WORDS, cache=tmp_path / "cache")
-    assert error.code == "E310" and error.where.line == 3 and "3 tokens" in error.what
+    assert error.code == "E310"
+    assert error.where.line == 3
+    assert "3 tokens" in error.what
     error = failure(DataConfig(**(corpus | {"train": corpus["valid"]}), max_length=1), WORDS, cache=tmp_path / "cache")
-    assert error.code == "E312" and "all 2 are longer" in error.what
+    assert error.code == "E312"
+    assert "all 2 are longer" in error.what
 
 
 def test_text_without_a_known_word_is_refused(tmp_path, corpus):
     (tmp_path / "valid.txt").write_text("x y\nz\n")
     error = failure(DataConfig(**corpus), WORDS, cache=tmp_path / "cache")
-    assert error.code == "E313" and "valid" in error.what and "valid.txt" in str(error)
+    assert error.code == "E313"
+    assert "valid" in error.what
+    assert "valid.txt" in str(error)
 
 
 @pytest.mark.parametrize("content", ["one line\n", "two\nlines\n", "a\na\na\n"])
@@ -284,7 +300,7 @@ def test_an_entry_that_another_process_finished_first_is_used(tmp_path, corpus, 
     tokenizer = WordTokenizer(["a", "b", "c"])
     cache, other = tmp_path / "cache", tmp_path / "other"
     theirs = prepare(DataConfig(**corpus), tokenizer, cache=other).splits["train"].fingerprint
-    swap = store_module.storage._swap
+    swap = storage._swap
 
     def overtaken(temporary, target):
         if target.name == theirs and not target.exists():
@@ -292,7 +308,7 @@ def test_an_entry_that_another_process_finished_first_is_used(tmp_path, corpus, 
             raise OSError(39, "Directory not empty", str(target))
         swap(temporary, target)
 
-    monkeypatch.setattr(store_module.storage, "_swap", overtaken)
+    monkeypatch.setattr(storage, "_swap", overtaken)
     made = prepare(DataConfig(**corpus), tokenizer, cache=cache)
     assert rows(made.splits["train"], tokenizer) == ["a b c", "b c", "c"]
 
@@ -300,8 +316,8 @@ def test_an_entry_that_another_process_finished_first_is_used(tmp_path, corpus, 
 PREPARE = """
 import sys, time
 from pathlib import Path
-from seqvae.data.store import prepare
 from seqvae.data.corpora import DataConfig
+from seqvae.data.store import prepare
 from seqvae.data.tokenizers import WordTokenizerConfig
 folder = Path(sys.argv[1])
 print("ready", flush=True)
@@ -328,14 +344,17 @@ def test_two_processes_may_prepare_at_once(tmp_path, corpus):
             worker.kill()
     assert [worker.returncode for worker in workers] == [0, 0]
     assert {line for answer in answers for line in answer} == {answers[0][0]}
-    assert len(answers[0]) == 5 and answers[0][0].endswith(" 2000 a b c")
+    assert len(answers[0]) == 5
+    assert answers[0][0].endswith(" 2000 a b c")
     assert [path.name for path in tmp_path.glob("cache-*/prepared/.*")] == []
 
 
 def test_a_cache_that_cannot_be_written_says_how_to_choose_another(tmp_path, corpus, monkeypatch):
     (tmp_path / "file").write_text("in the way")
     error = failure(DataConfig(**corpus), WORDS, cache=tmp_path / "file")
-    assert error.exit_code == 7 and "SEQVAE_CACHE" in error.hint and "cache" in error.what
+    assert error.exit_code == 7
+    assert "SEQVAE_CACHE" in error.hint
+    assert "cache" in error.what
     monkeypatch.setenv("SEQVAE_CACHE", str(tmp_path / "file" / "deeper"))
     assert failure(DataConfig(**corpus), WORDS).exit_code == 7
     monkeypatch.setenv("SEQVAE_CACHE", str(tmp_path / "named"))
@@ -349,5 +368,6 @@ def test_a_full_disk_is_told_as_such(tmp_path, corpus, monkeypatch):
 
     monkeypatch.setattr(arrays.ArrayWriter, "extend", full)
     error = failure(DataConfig(**corpus), WORDS, cache=tmp_path / "cache")
-    assert error.code == "E701" and "SEQVAE_CACHE" in error.hint
+    assert error.code == "E701"
+    assert "SEQVAE_CACHE" in error.hint
     assert not [path for path in (tmp_path / "cache" / "prepared").iterdir() if path.name.startswith(".")]

@@ -83,16 +83,19 @@ def test_lowercase_holds_for_training_encoding_and_the_unknown_word():
 def test_the_corpus_own_unknown_word_is_the_unknown_token():
     lines = ["<unk> a <unk>", "b"]
     read = WordTokenizer.train(lines, WordTokenizerConfig(unknown_word="<unk>"))
-    assert read.words == ["a", "b"] and read.encode("<unk> b") == [UNK, 5]
+    assert read.words == ["a", "b"]
+    assert read.encode("<unk> b") == [UNK, 5]
     plain = WordTokenizer.train(lines, WordTokenizerConfig())
-    assert plain.words == ["<unk>", "a", "b"] and UNK not in plain.encode("<unk>")
+    assert plain.words == ["<unk>", "a", "b"]
+    assert UNK not in plain.encode("<unk>")
 
 
 def test_a_saved_tokenizer_comes_back_the_same(tmp_path):
     tokenizer = WordTokenizer([*WORDS, "Zürich"], lowercase=False, unknown_word="N/A")
     tokenizer.save(tmp_path / "model" / "tokenizer")
     back = load_tokenizer(tmp_path / "model" / "tokenizer")
-    assert isinstance(back, WordTokenizer) and isinstance(back, Tokenizer)
+    assert isinstance(back, WordTokenizer)
+    assert isinstance(back, Tokenizer)
     assert (back.words, back.lowercase, back.unknown_word) == (tokenizer.words, False, "N/A")
     assert back.fingerprint() == tokenizer.fingerprint()
 
@@ -162,7 +165,8 @@ def test_a_missing_key_a_missing_file_and_a_newer_format_say_so(tmp_path):
     (tmp_path / "tokenizer.json").write_text(json.dumps(GOOD | {"schema_version": 2}))
     with pytest.raises(SeqVAEError) as newer:
         load_tokenizer(tmp_path)
-    assert newer.value.code == "E403" and "upgrade" in newer.value.hint
+    assert newer.value.code == "E403"
+    assert "upgrade" in newer.value.hint
 
 
 def test_a_wrong_word_list_is_refused_in_python_too():
