@@ -30,12 +30,12 @@ class Topic:
 
 TOPICS = {
     "kitchen": Topic(
-        people="chef | baker | guest",
-        crowd="chefs | bakers | guests",
+        people="chef | guest",
+        crowd="chefs | guests",
         actions=(
             Action(
-                verbs="cook cooks cooked | serve serves served | taste tastes tasted",
-                things="soup | rice | fish | dinner",
+                verbs="cook cooks cooked | serve serves served",
+                things="soup | rice | fish",
                 many="beans | noodles",
             ),
             Action(verbs="bake bakes baked | cut cuts cut", things="bread | cake", many="pies | cookies"),
@@ -45,26 +45,26 @@ TOPICS = {
         places="in the kitchen | at the table | at the restaurant | near the stove",
     ),
     "garden": Topic(
-        people="gardener | farmer | worker",
-        crowd="gardeners | farmers | workers",
+        people="gardener | worker",
+        crowd="gardeners | workers",
         actions=(
             Action(
-                verbs="plant plants planted | water waters watered | grow grows grew",
+                verbs="plant plants planted | water waters watered",
                 things="tree | hedge",
                 many="roses | tulips",
             ),
-            Action(verbs="pick picks picked | wash washes washed", things="fruit", many="apples | berries"),
+            Action(verbs="pick picks picked | wash washes washed", things="fruit", many="apples"),
         ),
         positive="fresh | pretty | healthy",
         negative="dry | ugly | weak",
         places="in the garden | behind the house | near the fence | by the pond",
     ),
     "office": Topic(
-        people="manager | lawyer | worker",
-        crowd="managers | lawyers | workers",
+        people="manager | worker",
+        crowd="managers | workers",
         actions=(
             Action(
-                verbs="write writes wrote | send sends sent | sign signs signed",
+                verbs="write writes wrote | send sends sent",
                 things="report | letter | contract",
                 many="emails",
             ),
@@ -79,11 +79,11 @@ TOPICS = {
         places="at the office | in the meeting | at the desk | on the second floor",
     ),
     "school": Topic(
-        people="teacher | student | child",
-        crowd="teachers | students | children",
+        people="teacher | student",
+        crowd="teachers | students",
         actions=(
             Action(
-                verbs="read reads read | study studies studied | finish finishes finished",
+                verbs="read reads read | finish finishes finished",
                 things="book | story | poem",
                 many="chapters",
             ),
@@ -98,17 +98,17 @@ TOPICS = {
         places="at school | in the classroom | in the library | at the desk",
     ),
     "travel": Topic(
-        people="tourist | pilot | guest",
-        crowd="tourists | pilots | guests",
+        people="tourist | guest",
+        crowd="tourists | guests",
         actions=(
             Action(
-                verbs="visit visits visited | explore explores explored | leave leaves left",
+                verbs="visit visits visited | explore explores explored",
                 things="city | island | castle",
                 many="villages | mountains",
             ),
             Action(
                 verbs="take takes took | book books booked",
-                things="train | bus | ferry | flight",
+                things="train | ferry | flight",
                 many="trips",
             ),
         ),
@@ -117,15 +117,15 @@ TOPICS = {
         places="near the coast | in the south | by the sea | across the border",
     ),
     "music": Topic(
-        people="singer | pianist | guest",
-        crowd="singers | pianists | guests",
+        people="singer | pianist",
+        crowd="singers | pianists",
         actions=(
             Action(
-                verbs="sing sings sang | perform performs performed | record records recorded",
+                verbs="sing sings sang | record records recorded",
                 things="song | melody | anthem",
                 many="ballads",
             ),
-            Action(verbs="play plays played | tune tunes tuned", things="guitar | piano | violin", many="drums"),
+            Action(verbs="play plays played | tune tunes tuned", things="guitar | piano", many="drums"),
         ),
         positive="charming | gentle | famous",
         negative="noisy | loud | dull",
@@ -150,34 +150,34 @@ THINKS = "think thinks thought | say says said"
 BY_SENTIMENT = {
     "positive": {
         "OPINION": "good | wonderful | lovely",
-        "CHARACTER": "cheerful | kind | lucky | clever",
-        "MANNER": "happily | gladly | proudly",
-        "FEELING": "happy with | proud of | excited about",
+        "CHARACTER": "cheerful | kind | lucky",
+        "MANNER": "happily | proudly",
+        "FEELING": "happy with | proud of",
         "MOOD": "with a smile | with great joy | in a good mood",
         "REASON": "the OCCASION IS DEGREE OPINION",
     },
     "neutral": {
         "OPINION": "new | ordinary | typical",
-        "CHARACTER": "young | old | tall | shy",
-        "MANNER": "quietly | slowly | quickly",
-        "FEELING": "ready for | sure about | curious about",
+        "CHARACTER": "young | old | tall",
+        "MANNER": "slowly | quickly",
+        "FEELING": "ready for | curious about",
         "MOOD": "with a friend | without a word | in no hurry",
         "REASON": "2 it IS DEGREE late | 2 it IS DEGREE early | it IS winter | it IS monday",
     },
     "negative": {
         "OPINION": "bad | terrible | awful",
-        "CHARACTER": "sad | angry | lonely | nervous",
-        "MANNER": "sadly | angrily | nervously",
-        "FEELING": "tired of | unhappy with | worried about",
+        "CHARACTER": "sad | angry | lonely",
+        "MANNER": "sadly | angrily",
+        "FEELING": "tired of | worried about",
         "MOOD": "with a sigh | with little hope | in a bad mood",
         "REASON": "the OCCASION IS DEGREE OPINION",
     },
 }
 
 TIMES = {
-    "past": "2 yesterday | last week | last night | last summer | an hour ago | two days ago",
-    "present": "2 every day | every week | every summer | on mondays | on sundays | these days",
-    "future": "2 tomorrow | next week | next month | next summer | soon | in an hour",
+    "past": "2 yesterday | last week | last night | last summer | two days ago",
+    "present": "2 every day | every week | every summer | these days | on mondays",
+    "future": "2 tomorrow | next week | next summer | soon | in two days",
 }
 
-ANY_TIME = "in the morning | in the evening | after lunch | before dinner | at noon | at night"
+ANY_TIME = "in the morning | in the evening | after lunch | before lunch | at noon | at night"

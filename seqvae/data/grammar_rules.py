@@ -49,13 +49,11 @@ FACTORS: dict[str, dict[str, float]] = {
 FORMS = ("base", "third", "past")
 
 SENTENCES = """
-    3 SUBJECT DID PLACE TIME | 2 SUBJECT DID COMPANY TIME | 2 SUBJECT DID COMPANY PLACE
-    | 2 SUBJECT DID PLACE | SUBJECT DID TIME
-    | 2 TIME SUBJECT DID PLACE | TIME SUBJECT DID COMPANY
-    | 3 SUBJECT DID because REASON
+    2 SUBJECT DID PLACE TIME | SUBJECT DID COMPANY TIME | SUBJECT DID COMPANY PLACE
+    | 3 SUBJECT DID PLACE | 2 SUBJECT DID TIME | 4 WHEN SUBJECT DID PLACE | WHEN SUBJECT DID COMPANY
+    | 2 SUBJECT DID PLACE MOOD | 3 SUBJECT DID because REASON
     | 2 SUBJECT WANTED to ACT:base PLACE | SUBJECT WANTED to ACT:base TIME | SUBJECT WANTED to ACT:base COMPANY
-    | 2 SUBJECT WAS FEELING THING PLACE | 2 SUBJECT WAS FEELING THING TIME
-    | 3 SUBJECT THOUGHT that CLAIM
+    | 2 SUBJECT WAS FEELING THING PLACE | 2 SUBJECT WAS FEELING THING TIME | 3 SUBJECT THOUGHT that CLAIM
 """
 """Frames for either polarity. What only one polarity can say well is added to them in ``english``."""
 
@@ -67,23 +65,22 @@ SUBJECTS = {
     (
         "third",
         "singular",
-    ): "he | she | HIM | HER | my RELATIVE | my CHARACTER RELATIVE | 2 the PERSON | 4 the CHARACTER PERSON",
+    ): "he | she | HIM | HER | my RELATIVE | my CHARACTER RELATIVE | 2 the PERSON | 2 the CHARACTER PERSON",
     (
         "third",
         "plural",
-    ): "2 they | HER and HIM | my RELATIVES | my CHARACTER RELATIVES | 2 the PEOPLE | 4 the CHARACTER PEOPLE",
+    ): "2 they | HER and HIM | my RELATIVES | my CHARACTER RELATIVES | 2 the PEOPLE | 2 the CHARACTER PEOPLE",
 }
 
 NAMES = """
-HIM: tom | paul | peter | david
-HER: anna | maria | julia | clara
+HIM: tom | paul | peter
+HER: anna | maria | julia
 RELATIVE: sister | brother | mother | father | friend
 RELATIVES: parents | friends | neighbors
 OCCASION: weather | news | mood
-DEGREE: so | really | quite | rather
-THE: 4 the | 2 this | that | our
-THESE: 4 the | 2 these | those | our
-COMPANY: with a friend | with our cousins | 2 with another CHARACTER PERSON | 2 with NUMBER PEOPLE
+DEGREE: so | really | rather
+THE: 3 the | our | your
+COMPANY: with a friend | with our cousins | 2 with another PERSON | 2 with NUMBER PEOPLE
 NUMBER: two | three | some
 SOMEWHERE: | PLACE
 """
@@ -165,10 +162,10 @@ def topic_rules(topic: str) -> Iterator[Rule]:
         yield from alternatives(f"ONE:{name}", action.things)
         yield from alternatives(f"MANY:{name}", action.many)
         one, many = f"ONE:{name}", f"MANY:{name}"
-        things = f"5 THE ADJECTIVE {one} | THE {one} | 3 THESE ADJECTIVE {many} | THESE {many}"
+        things = f"5 THE ADJECTIVE {one} | THE {one} | 3 THE ADJECTIVE {many} | THE {many}"
         yield from alternatives(f"THING:{name}", things)
         yield from alternatives("THING", f"THING:{name}", topic=topic)
-        claims = f"2 THE {one} SOMEWHERE IS DEGREE QUALITY | THESE {many} SOMEWHERE ARE DEGREE QUALITY"
+        claims = f"2 THE {one} SOMEWHERE IS DEGREE QUALITY | THE {many} SOMEWHERE ARE DEGREE QUALITY"
         yield from alternatives("CLAIM", claims, topic=topic)
         for form in FORMS:
             yield from alternatives(f"ACT:{form}", f"VERB:{name}:{form} THING:{name}", topic=topic)
@@ -177,7 +174,7 @@ def topic_rules(topic: str) -> Iterator[Rule]:
 def english() -> Iterator[Rule]:
     """Every rule of the built-in grammar; the first symbol is ``SENTENCE``."""
     yield from alternatives("SENTENCE", SENTENCES)
-    affirmative = "2 SUBJECT GLADLY PLACE | 2 SUBJECT GLADLY TIME | 2 SUBJECT DID PLACE MOOD"
+    affirmative = "2 SUBJECT GLADLY PLACE | 2 SUBJECT GLADLY TIME"
     yield from alternatives("SENTENCE", affirmative, polarity="affirmative")
     yield from alternatives("SENTENCE", "4 SUBJECT NEVER PLACE AGAIN", polarity="negated")
     yield from alternatives("AGAIN", "again", tense="past future")
@@ -196,9 +193,10 @@ def english() -> Iterator[Rule]:
     yield from finite("THOUGHT", "THINK:{}")
     yield from verbs("THINK", THINKS)
     yield from copulas()
-    yield from alternatives("TIME", ANY_TIME)
+    yield from alternatives("ANYTIME", ANY_TIME)
     for tense, text in TIMES.items():
-        yield from alternatives("TIME", text, tense=tense)
+        yield from alternatives("WHEN", text, tense=tense)
+    yield from alternatives("TIME", "3 ANYTIME | WHEN")
     for sentiment, lists in BY_SENTIMENT.items():
         yield from verbs("GENERAL", GENERAL_VERBS[sentiment], sentiment=sentiment)
         yield from verbs("WANT", WANTS[sentiment], sentiment=sentiment)
