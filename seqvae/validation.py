@@ -268,7 +268,8 @@ def _mistake(
         return SeqVAEError("E205", what, where=where, hint=hint)
     if kind == "value_error":
         what = f"`{dotted}`: {context['error']}" if path else str(context["error"])
-        return SeqVAEError("E205", what, where=where, hint=_describe(path, document.data, cls))
+        hint = None if _models(_annotation_at(cls, document.data, path)) else _describe(path, document.data, cls)
+        return SeqVAEError("E205", what, where=where, hint=hint)
     messages = list(dict.fromkeys(_requirement(each["msg"]) for each in errors))
     what = f"`{dotted}` should be {' or '.join(messages)}, not {_show(given)}"
     if len(messages) == 1 and details["msg"].startswith(messages[0]):

@@ -125,12 +125,17 @@ class _Dumper(yaml.SafeDumper):
     def ignore_aliases(self, data: Any) -> bool:
         return True
 
+    def represent_text(self, data: str) -> Node:
+        """Text with line breaks, of which YAML knows five, stands in double quotes, with escapes."""
+        return self.represent_scalar(_TAG + "str", data, style='"' if _LINE_BREAK.search(data) else None)
+
     def represent_list(self, data: list) -> Node:
         """Lists of plain values stand on one line."""
         inline = self.default_flow_style or not any(isinstance(item, (list, dict)) for item in data)
         return self.represent_sequence(_TAG + "seq", data, flow_style=inline)
 
 
+_Dumper.add_representer(str, _Dumper.represent_text)
 _Dumper.add_representer(list, _Dumper.represent_list)
 
 
