@@ -51,6 +51,7 @@ class Batch:
         return replace(self, tokens=tokens, lengths=self.lengths if lengths is None else lengths)
 
 
+@runtime_checkable
 class Prior(Protocol):
     """p(z), or p(z|label) for a conditional model."""
 

@@ -32,7 +32,7 @@ def _product_type(hidden: Tensor) -> torch.dtype:
 
 class _TokenNLL(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, hidden, weight, bias, targets, dtype):  # noqa: ANN001
+    def forward(ctx, hidden, weight, bias, targets, dtype):
         low_hidden, low_weight = hidden.to(dtype), weight.to(dtype)
         nll = hidden.new_empty(len(hidden), dtype=torch.promote_types(hidden.dtype, torch.float32))
         lse = torch.empty_like(nll)
@@ -45,7 +45,7 @@ class _TokenNLL(torch.autograd.Function):
         return nll
 
     @staticmethod
-    def backward(ctx, upstream):  # noqa: ANN001
+    def backward(ctx, upstream):
         hidden, weight, bias, targets, lse = ctx.saved_tensors
         low_hidden, low_weight = hidden.to(ctx.dtype), weight.to(ctx.dtype)
         d_hidden, d_weight = torch.empty_like(hidden), torch.zeros_like(weight)

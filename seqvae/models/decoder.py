@@ -19,7 +19,9 @@ class DecoderConfig(BaseModel):
     hidden: int = Field(256, ge=1, description="LSTM units of each layer")
     layers: int = Field(1, ge=1, description="LSTM layers")
     dropout_in: float = Field(0.5, ge=0, lt=1, description="dropout rate on the token embeddings")
-    dropout_out: float = Field(0.5, ge=0, lt=1, description="dropout rate on the LSTM's outputs (and between its layers)")
+    dropout_out: float = Field(
+        0.5, ge=0, lt=1, description="dropout rate on the LSTM's outputs (and between its layers)"
+    )
     z_to_state: bool = Field(True, description="z sets the initial state: c0 = W z, h0 = tanh(c0)")
     z_to_input: bool = Field(True, description="z is concatenated to the embedding at every step")
     tie_weights: bool = Field(False, description="the output layer uses the embedding's weights (sizes must be equal)")

@@ -20,7 +20,8 @@ class EncoderConfig(BaseModel):
     layers: int = Field(1, ge=1, description="LSTM layers")
     bidirectional: bool = Field(False, description="read each sentence in both directions")
     pooling: Literal["last", "mean", "max"] = Field(
-        "last", description="what represents the sentence: the state after its last token, or the mean or maximum of all"
+        "last",
+        description="what represents the sentence: the state after its last token, or the mean or maximum of all",
     )
     dropout: float = Field(0.0, ge=0, lt=1, description="dropout rate on the token embeddings")
 

@@ -43,7 +43,9 @@ class SentenceLSTM(nn.Module):
         self.directions = 2 if bidirectional else 1
         sizes = [inputs] + [hidden * self.directions] * (layers - 1)
         self.forwards = nn.ModuleList(nn.LSTM(size, hidden, batch_first=True) for size in sizes)
-        self.backwards = nn.ModuleList(nn.LSTM(size, hidden, batch_first=True) for size in sizes * (self.directions - 1))
+        self.backwards = nn.ModuleList(
+            nn.LSTM(size, hidden, batch_first=True) for size in sizes * (self.directions - 1)
+        )
 
     def forward(self, inputs: Float[Tensor, "B T I"], lengths: Int[Tensor, " B"]) -> Float[Tensor, "B T H"]:
         """Outputs of the last layer; positions past a sentence's length hold values that nothing may read."""

@@ -158,6 +158,9 @@ class Objective(nn.Module):
     def kl_weight(self, step: int) -> float:
         return _product(strategy.kl_weight(step) for strategy in self.strategies)
 
+    def noise_scale(self, step: int) -> float:
+        return _product(strategy.noise_scale(step) for strategy in self.strategies)
+
     def trains(self, step: int) -> frozenset[str]:
         return PARTS.intersection(*(strategy.trains(step) for strategy in self.strategies))
 
@@ -183,7 +186,7 @@ class Objective(nn.Module):
             return model.terms(batch, inputs=inputs)
         for strategy in self.strategies:
             q = strategy.refine(q, batch, model)
-        scale = _product(strategy.noise_scale(step) for strategy in self.strategies)
+        scale = self.noise_scale(step)
         z = q.rsample(self.samples, generator)
         if scale != 1.0:
             z = q.mean + scale * (z - q.mean)

@@ -1,0 +1,62 @@
+"""How training is shown: a table that grows, with a progress bar under it on a terminal."""
+
+import contextlib
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from seqvae.cli.console import emit_lines, narration
+from seqvae.io.storage import jsonable
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+Observer = Callable[[Mapping[str, Any]], None]
+
+
+@contextlib.contextmanager
+def training_display(*, as_json: bool) -> Iterator[list[Observer]]:
+    """Observers for ``train``: plain lines on stderr, a live bar where stderr is a terminal, JSON lines on stdout."""
+    from seqvae.training.loggers import PlainLog
+
+    observers: list[Observer] = [_print_json] if as_json else []
+    if not narration().is_terminal:
+        yield [*observers, PlainLog(sys.stderr)]
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[now]}"))
+    with Progress(*columns, console=narration(), transient=True) as progress:
+        yield [*observers, LiveTable(progress)]
+
+
+def _print_json(event: Mapping[str, Any]) -> None:
+    emit_lines([json.dumps(jsonable(event), ensure_ascii=False)])
+
+
+class LiveTable:
+    """Rows of validation above a bar that says where training stands."""
+
+    def __init__(self, progress: "Progress"):
+        from seqvae.training.loggers import Rows
+
+        self._progress, self._rows = progress, Rows()
+        self._bar = progress.add_task("", total=None, now="", start=False)
+
+    def __call__(self, event: Mapping[str, Any]) -> None:
+        from seqvae.training.loggers import duration
+
+        for line in self._rows.render(event, train_rows=False):
+            style = "bold" if line.endswith("*best") else None
+            self._progress.console.print(line, style=style, markup=False, highlight=False)
+        if event["event"] == "phase":
+            self._progress.start_task(self._bar)
+            self._progress.update(self._bar, description=event["name"], total=event["total_steps"])
+        if "step" in event:
+            self._progress.update(self._bar, completed=event["step"])
+        if event["event"] == "train":
+            left = self._rows.seconds_left(event["step"])
+            now = f"rec {event['rec_nats']:.2f}  kl {event['kl_nats']:.2f}  beta {event['kl_weight']:.2f}"
+            now += f"  {event['tokens_per_s']:,.0f} tok/s" + ("" if left is None else f"  {duration(left)} left")
+            self._progress.update(self._bar, now=now)

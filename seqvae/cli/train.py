@@ -1,0 +1,73 @@
+"""``seqvae train``."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from seqvae.cli.console import run_verb, say
+from seqvae.cli.progress import training_display
+from seqvae.errors import SeqVAEError
+
+if TYPE_CHECKING:
+    from seqvae.training.run import Run
+
+
+@run_verb()
+def train(
+    config: Annotated[
+        str | None, typer.Option("--config", "-c", metavar="C", help="A YAML file, or the name of a shipped config.")
+    ] = None,
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change a setting; may be repeated.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="The run's folder [default: new in ./runs].")] = None,
+    resume: Annotated[
+        str | None,
+        typer.Option(metavar="RUN", help="Go on with a run; auto: the newest one, or begin if there is none."),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print each event as a line of JSON on stdout.")] = False,
+) -> None:
+    """Train a model, or go on with a run that was stopped.
+
+    A run is a folder: its config, metrics.jsonl, log.txt, checkpoints and model/. Ctrl-C or SIGTERM finishes the step,
+    saves, and prints how to go on.
+    """
+    from seqvae.config import Config
+    from seqvae.training import run as runs
+
+    if changes and config is None and resume is None:
+        raise SeqVAEError("E212", "--set changes a config, and none is given", hint="add `--config tiny.yaml`, say")
+    settings = None if config is None else Config.from_yaml(config, changes or ())
+    folder = _resumed_folder(resume, config, out)
+    if folder is not None and settings is None and changes:
+        settings = Config.from_yaml(folder / runs.CONFIG, changes)
+    if folder is None and out is None and config is not None:
+        out = runs.default_folder(Path(config).stem)
+    with training_display(as_json=json) as observers:
+        result = runs.train(settings, out=out, resume=folder, observers=observers)
+    _report(result)
+
+
+def _resumed_folder(resume: str | None, config: str | None, out: Path | None) -> Path | None:
+    """The run to go on with. ``auto``: --out if given, else the newest run (of this config, if one is given)."""
+    if resume is None:
+        return None
+    if resume != "auto":
+        if out is not None and out != Path(resume):
+            raise SeqVAEError("E213", "--resume and --out name different folders", hint="leave --out away")
+        return Path(resume)
+    from seqvae.training.run import CONFIG, newest_run
+
+    if out is not None:
+        return out if (out / CONFIG).exists() else None
+    return newest_run(stem=None if config is None else Path(config).stem)
+
+
+def _report(result: "Run") -> None:
+    if result.signal is not None:
+        say(f"stopped  by {result.signal.name}; everything is saved")
+        say(f"resume   seqvae train --resume {result.folder}")
+        raise SystemExit(128 + result.signal)
+    say(f"done     {result.folder}")
+    say(f"next     seqvae eval --model {result.folder}")

@@ -1,0 +1,109 @@
+"""The model folder: what is shared, and loads with no flags and without running code from it."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+import seqvae
+from seqvae.data.tokenizers import load_tokenizer
+from seqvae.errors import SeqVAEError
+from seqvae.io import card, storage
+from seqvae.models.vae import ModelConfig, SeqVAE
+from seqvae.textvae import TextVAE
+
+WEIGHTS, CONFIG, TOKENIZER, EVALUATION = "model.safetensors", "config.json", "tokenizer", "eval.json"
+RUN_CONFIG = "config.yaml"
+
+
+class Description(BaseModel):
+    """What ``config.json`` of a model folder says."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_version: int = storage.SCHEMA_VERSION
+    seqvae_version: str
+    vocab_size: int
+    noiseless: bool
+    """Trained as a plain autoencoder."""
+    model: ModelConfig
+
+
+def save(folder: Path, vae: TextVAE, *, facts: dict[str, Any]) -> None:
+    """Write a model folder atomically; ``facts`` (name: value) go into its card. Equal weights give equal bytes."""
+    with storage.atomic_folder(folder) as temporary:
+        storage.save_tensors(temporary / WEIGHTS, vae.model.state_dict())
+        description = Description(
+            seqvae_version=seqvae.__version__,
+            vocab_size=vae.model.vocab_size,
+            noiseless=vae.noiseless,
+            model=vae.model.config,
+        )
+        storage.write_json(temporary / CONFIG, description.model_dump(mode="json"))
+        vae.tokenizer.save(temporary / TOKENIZER)
+        (temporary / "README.md").write_text(card.model_card(vae, facts), encoding="utf-8")
+
+
+def keep_evaluation(folder: Path, split: str, report: dict[str, Any]) -> None:
+    """Add the numbers of one split to ``eval.json`` of a model folder, which stays whole throughout."""
+    present = storage.read_json(folder / EVALUATION) if (folder / EVALUATION).exists() else {}
+    with storage.atomic_folder(folder, amend=True) as temporary:
+        storage.write_json(temporary / EVALUATION, present | {split: report})
+
+
+def load(path: str | Path, *, device: str | torch.device = "cpu") -> TextVAE:
+    """Load a model from a run folder or from the model folder in it.
+
+    Errors (SeqVAEError): E404 where there is no model, E401-E403 where the folder is damaged, incomplete or newer.
+    """
+    folder = model_folder(Path(path))
+    storage.verify(folder)
+    description = _describe(folder)
+    tokenizer = load_tokenizer(folder / TOKENIZER)
+    model = SeqVAE(description.model, description.vocab_size)
+    weights = storage.load_tensors(folder / WEIGHTS)
+    expected = {name: tensor.shape for name, tensor in model.state_dict().items()}
+    found = {name: tensor.shape for name, tensor in weights.items()}
+    if tokenizer.vocab_size != description.vocab_size or expected != found:
+        wrong = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
+        raise SeqVAEError(
+            "E405",
+            f"the weights do not fit the model that {CONFIG} describes ({', '.join(wrong[:3]) or 'vocabulary size'})",
+            where=str(folder),
+            hint="the folder mixes files of different models; copy it again",
+        )
+    model.load_state_dict(weights)
+    return TextVAE(model, tokenizer, noiseless=description.noiseless).to(device)
+
+
+def model_folder(path: Path) -> Path:
+    """The model folder that ``path`` names: itself, or ``model/`` of a run."""
+    if (path / CONFIG).is_file() or (path / WEIGHTS).is_file():
+        return path
+    if (path / "model").is_dir():
+        return path / "model"
+    if (path / RUN_CONFIG).is_file():
+        hint = f"it is saved at the first validation; continue with `seqvae train --resume {path}`"
+        raise SeqVAEError("E404", "this run has no model yet", where=str(path), hint=hint)
+    what = "there is no model here" if path.exists() else "there is no such folder"
+    raise SeqVAEError("E404", what, where=str(path), hint="give a run folder (or its `model/`) with `--model`")
+
+
+def _describe(folder: Path) -> Description:
+    raw = storage.read_json(folder / CONFIG)
+    version = raw.get("schema_version") if isinstance(raw, dict) else None
+    if isinstance(version, int) and version > storage.SCHEMA_VERSION:
+        raise SeqVAEError(
+            "E403",
+            f"the model was saved by a newer seqvae ({raw.get('seqvae_version')}); this is {seqvae.__version__}",
+            where=str(folder / CONFIG),
+            hint="upgrade: `pip install -U seqvae`",
+        )
+    try:
+        return Description.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        what = f"{CONFIG} is not a model description: {place}: {first['msg']}"
+        raise SeqVAEError("E401", what, where=str(folder), hint="the file was changed; copy the folder again") from None

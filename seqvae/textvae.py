@@ -1,0 +1,182 @@
+"""TextVAE: a trained model with its tokenizer; strings in, strings out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from seqvae.data.batching import collate
+from seqvae.data.store import TokenStore
+from seqvae.data.tokenizers import Tokenizer
+from seqvae.errors import SeqVAEError
+from seqvae.evaluation.likelihood import Progress
+from seqvae.evaluation.report import EvalConfig, EvalReport, evaluate_model
+from seqvae.generation.decoding import DecodeConfig, decode
+from seqvae.generation.paths import fractions, interpolate
+from seqvae.models.vae import SeqVAE
+
+GREEDY = DecodeConfig(strategy="greedy")
+
+
+@dataclass(frozen=True)
+class Codes:
+    """The posteriors of some sentences; as an array, it is their means."""
+
+    mean: Float[np.ndarray, "N Z"]
+    std: Float[np.ndarray, "N Z"] | None
+
+    def __len__(self) -> int:
+        return len(self.mean)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray:
+        return np.array(self.mean, dtype=dtype)
+
+
+class TextVAE:
+    """A model and its tokenizer, ready to use: in evaluation mode, deterministic unless a seed says otherwise.
+
+    ``batch_size`` is how many sentences are worked on at once. Safe to use from several threads.
+
+    >>> vae = seqvae.load("runs/my-run")                               # doctest: +SKIP
+    >>> vae.decode(vae.encode(["the market fell"]))                    # doctest: +SKIP
+    ['the market fell']
+    """
+
+    def __init__(self, model: SeqVAE, tokenizer: Tokenizer, *, noiseless: bool = False, batch_size: int = 256):
+        self.model = model.eval()
+        self.tokenizer = tokenizer
+        self.noiseless = noiseless
+        """Trained as a plain autoencoder: its codes follow no prior."""
+        self.batch_size = batch_size
+
+    @property
+    def latent_dim(self) -> int:
+        return self.model.latent_dim
+
+    def to(self, device: str | torch.device) -> "TextVAE":
+        self.model.to(device)
+        return self
+
+    def encode(self, texts: Sequence[str]) -> Codes:
+        """Mean and standard deviation of q(z|x) for each text. An empty text is a sentence like any other."""
+        self._need_latent("encode")
+        store = TokenStore.from_texts(_listed(texts), self.tokenizer)
+        means, stds = [np.zeros((0, self.latent_dim), np.float32)], [np.zeros((0, self.latent_dim), np.float32)]
+        with torch.inference_mode():
+            for rows in _chunks(len(store), self.batch_size):
+                q = self.model.encode(collate(store, rows).to(self.model.device))
+                means.append(q.mean.cpu().numpy())
+                stds.append(None if q.std is None else q.std.cpu().numpy())
+        known = all(std is not None for std in stds)
+        return Codes(np.concatenate(means), np.concatenate(stds) if known else None)
+
+    def decode(self, z: ArrayLike | Codes, *, config: DecodeConfig = GREEDY, seed: int | None = 0) -> list[str]:
+        """One text for each code ``[N Z]``; greedy unless ``config`` says otherwise."""
+        self._need_latent("decode")
+        codes = np.asarray(z, dtype=np.float32)
+        if codes.ndim != 2 or codes.shape[1] != self.latent_dim:
+            raise SeqVAEError(
+                "E240",
+                f"codes of shape {codes.shape} do not fit a model with {self.latent_dim} latent dimensions",
+                hint=f"give an array of shape (n, {self.latent_dim}); one code is `z[None]`",
+            )
+        return self._write(torch.from_numpy(codes.copy()), config, _generator(seed))
+
+    def sample(self, n: int = 1, *, seed: int | None = 0, config: DecodeConfig | None = None) -> list[str]:
+        """``n`` texts from codes drawn from the prior, each token drawn from the model unless ``config`` says otherwise.
+
+        The same seed gives the same texts; None draws afresh.
+        """
+        if self.noiseless:
+            raise SeqVAEError(
+                "E241",
+                "a plain autoencoder has no prior to sample from",
+                hint="reconstruct or interpolate with it, or train with KL weight and noise for a model that samples",
+            )
+        if n < 0:
+            raise SeqVAEError("E242", f"cannot draw {n} samples", hint="give a whole number from 0")
+        generator = _generator(seed)
+        prior = self.model.prior
+        z = torch.zeros(n, 0) if prior is None else prior.sample(n, generator=generator).cpu()
+        return self._write(z, config or DecodeConfig(), generator)
+
+    def interpolate(
+        self,
+        a: str,
+        b: str,
+        steps: int = 8,
+        *,
+        path: Literal["slerp", "lerp"] = "slerp",
+        config: DecodeConfig = GREEDY,
+    ) -> list[tuple[float, str]]:
+        """The way from ``a`` to ``b`` through their posterior means: (t, text), both ends included.
+
+        The ends are reconstructions of the two texts.
+        """
+        means = torch.from_numpy(self.encode([a, b]).mean)
+        points = interpolate(means[0], means[1], steps, path)
+        return list(zip(fractions(steps), self._write(points, config, _generator(0)), strict=True))
+
+    def reconstruct(self, texts: Sequence[str], *, config: DecodeConfig = GREEDY, seed: int | None = 0) -> list[str]:
+        """Each text after a passage through its posterior mean."""
+        return self.decode(self.encode(texts), config=config, seed=seed)
+
+    def _write(self, z: Float[Tensor, "N Z"], config: DecodeConfig, generator: torch.Generator) -> list[str]:
+        texts = []
+        for rows in _chunks(len(z), self.batch_size):
+            decoded = decode(self.model, z[rows].to(self.model.device), config, generator)
+            texts += [self.tokenizer.decode(tokens) for tokens in decoded.tokens]
+        return texts
+
+    def _need_latent(self, verb: str) -> None:
+        if self.latent_dim == 0:
+            raise SeqVAEError(
+                "E243",
+                f"cannot {verb}: this model is a language model, it has no latent code",
+                hint="train with `--set model.latent_dim=32`; a language model can `eval` and `sample`",
+            )
+
+
+def evaluate(
+    vae: TextVAE,
+    texts: Sequence[str] | TokenStore,
+    *,
+    split: str = "texts",
+    config: EvalConfig | None = None,
+    on_progress: Progress | None = None,
+) -> EvalReport:
+    """Everything that is measured about ``vae`` on some texts (or on a prepared split, named ``split``)."""
+    store = texts if isinstance(texts, TokenStore) else TokenStore.from_texts(_listed(texts), vae.tokenizer)
+    return evaluate_model(
+        vae.model,
+        vae.tokenizer,
+        store,
+        split=split,
+        config=config,
+        noiseless=vae.noiseless,
+        on_progress=on_progress,
+    )
+
+
+def _listed(texts: Sequence[str]) -> Sequence[str]:
+    if isinstance(texts, str):
+        raise SeqVAEError("E244", "expected a list of texts, got one text", hint="write `[text]`")
+    return texts
+
+
+def _chunks(n: int, size: int) -> list[np.ndarray]:
+    return [np.arange(start, min(start + size, n)) for start in range(0, n, size)]
+
+
+def _generator(seed: int | None) -> torch.Generator:
+    generator = torch.Generator()
+    if seed is None:
+        generator.seed()
+    else:
+        generator.manual_seed(seed)
+    return generator

@@ -1,0 +1,130 @@
+"""Where the events of a run go: metrics.jsonl, log.txt, a terminal."""
+
+import json
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TextIO
+
+from seqvae.io import storage
+
+Event = Mapping[str, Any]
+
+COLUMNS = ("step", "epoch", "-elbo", "rec", "kl", "beta", "active", "ppl≤", "tok/s", "left")
+_WIDTHS = (7, 6, 8, 8, 7, 6, 7, 8, 8, 7)
+_RECORDED = ("phase", "train", "valid", "note", "end")
+
+
+class MetricsFile:
+    """``metrics.jsonl``: one JSON object a line, append only; a resumed run cuts what it will write again."""
+
+    def __init__(self, path: Path, *, keep_bytes: int = 0):
+        with storage.storage_errors(path):
+            self._file = open(path, "ab+")  # noqa: SIM115 - closed by close()
+            self._file.truncate(min(keep_bytes, self._file.seek(0, os.SEEK_END)))
+            self._file.seek(0, os.SEEK_END)
+        self._path = path
+
+    def __call__(self, event: Event) -> None:
+        if event["event"] in _RECORDED:
+            line = json.dumps(storage.jsonable(event), ensure_ascii=False) + "\n"
+            with storage.storage_errors(self._path):
+                self._file.write(line.encode())
+                self._file.flush()
+
+    def size(self) -> int:
+        """Bytes so far, safely on the disk."""
+        with storage.storage_errors(self._path):
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        return self._file.tell()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class Rows:
+    """Turns events into the lines of a table that reads the same in a terminal and in a file."""
+
+    def __init__(self) -> None:
+        self._last_train: Event = {}
+        self._total = 0
+        self._began: tuple[float, int] | None = None
+
+    def render(self, event: Event, *, train_rows: bool) -> list[str]:
+        """Lines to show for an event; lines of training metrics only if ``train_rows``."""
+        kind = event["event"]
+        if kind == "start":
+            return [f"{name:<9}{text}" for name, text in event["facts"].items()]
+        if kind == "note":
+            return [f"note     {event['text']}"]
+        if kind == "phase":
+            self._total = event["total_steps"]
+            title = [f"phase    {event['name']}: at most {event['steps']:,} updates"] if event["phases"] > 1 else []
+            return [*title, _line(COLUMNS)]
+        if kind == "train":
+            self._last_train = event
+            return [self._row(event, active="", mark="")] if train_rows else []
+        if kind == "valid":
+            active = "" if event["active_units"] is None else str(event["active_units"])
+            return [self._row(event, active=active, mark=" valid *best" if event["best"] else " valid")]
+        if kind == "end":
+            return [f"done     {event['text']}"] if "text" in event else []
+        return []
+
+    def seconds_left(self, step: int) -> float | None:
+        """From the mean pace since the first event; monotonic, so that a clock change does not matter."""
+        now = time.monotonic()
+        if self._began is None:
+            self._began = (now, step)
+            return None
+        began, first = self._began
+        return (now - began) / (step - first) * max(0, self._total - step) if step > first else None
+
+    def _row(self, event: Event, *, active: str, mark: str) -> str:
+        left = self.seconds_left(event["step"])
+        weight = event.get("kl_weight", self._last_train.get("kl_weight"))
+        pace = event.get("tokens_per_s", self._last_train.get("tokens_per_s"))
+        cells = (
+            str(event["step"]),
+            f"{event['epoch']:.1f}",
+            _number(event["elbo_nats"]),
+            _number(event["rec_nats"]),
+            _number(event["kl_nats"]),
+            _number(weight),
+            active,
+            _number(event.get("ppl_elbo")),
+            "" if pace is None else f"{pace:,.0f}",
+            "" if left is None else duration(left),
+        )
+        return _line(cells) + mark
+
+
+def duration(seconds: float) -> str:
+    """``75`` gives ``1m15s``."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{rest:02d}s" if minutes else f"{rest}s"
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}" if abs(value) < 10000 else f"{value:.1e}"
+
+
+def _line(cells: tuple[str, ...]) -> str:
+    return " ".join(cell.rjust(width) for cell, width in zip(cells, _WIDTHS, strict=True))
+
+
+class PlainLog:
+    """Lines to a stream: validation rows always, training rows at most every ``every_s`` seconds."""
+
+    def __init__(self, stream: TextIO, *, every_s: float = 15.0):
+        self._stream, self._every_s, self._rows = stream, every_s, Rows()
+        self._shown = time.monotonic()
+
+    def __call__(self, event: Event) -> None:
+        lines = self._rows.render(event, train_rows=time.monotonic() - self._shown > self._every_s)
+        for line in lines:
+            print(line, file=self._stream, flush=True)
+            self._shown = time.monotonic()

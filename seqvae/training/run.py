@@ -1,0 +1,262 @@
+"""A run: its folder, its files, and ``train``, which makes or resumes one."""
+
+import glob
+import importlib.metadata
+import platform
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from signal import Signals
+from typing import Any
+
+import torch
+
+import seqvae
+from seqvae.config import Config
+from seqvae.data.store import Prepared, prepare
+from seqvae.errors import SeqVAEError
+from seqvae.io import pretrained, storage
+from seqvae.models.vae import SeqVAE
+from seqvae.textvae import TextVAE
+from seqvae.training import state as states
+from seqvae.training.loggers import MetricsFile, PlainLog
+from seqvae.training.phases import resolve_phases
+from seqvae.training.runtime import Runtime
+from seqvae.training.task import Observer, Task
+from seqvae.training.trainer import Trainer
+
+CONFIG, PROVENANCE, METRICS, LOG = "config.yaml", "provenance.json", "metrics.jsonl", "log.txt"
+CHECKPOINTS, MODEL = "checkpoints", "model"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run on disk. ``signal`` is what stopped it, else None."""
+
+    folder: Path
+    finished: bool
+    signal: Signals | None = None
+
+    def load(self, device: str = "cpu") -> TextVAE:
+        """The best model of the run."""
+        return pretrained.load(self.folder, device=device)
+
+
+def train(
+    config: Config | str | Path | Mapping[str, Any] | None = None,
+    *,
+    out: str | Path | None = None,
+    resume: str | Path | None = None,
+    observers: Sequence[Observer] = (),
+) -> Run:
+    """Train a model, or go on with a run that was stopped.
+
+    ``config``: a Config, the name or path of a YAML file, or a mapping of settings. ``out``: the run's folder (default:
+    a new one under ``./runs``). ``resume``: a run folder to go on with; ``config`` may then be left out and must agree
+    where it is given. Every event of the run is handed to ``observers``.
+    """
+    stem = Path(config).stem if isinstance(config, (str, Path)) else "run"
+    config = None if config is None else as_config(config)
+    if resume is not None:
+        folder, config = Path(resume), _resumed_config(Path(resume), config)
+    elif config is None:
+        raise SeqVAEError("E210", "there is nothing to train", hint="give a config, for instance `tiny.yaml`")
+    else:
+        folder = default_folder(stem) if out is None else _new_folder(Path(out))
+    return _train(config, folder, observers)
+
+
+def as_config(config: Config | str | Path | Mapping[str, Any]) -> Config:
+    if isinstance(config, Config):
+        return config
+    return Config.from_dict(config) if isinstance(config, Mapping) else Config.from_yaml(config)
+
+
+def default_folder(stem: str, runs: Path = Path("runs")) -> Path:
+    """``runs/<stem>-<month><day>-<hour><minute>``, with a number behind it where that is taken."""
+    name = f"{stem}-{time.strftime('%m%d-%H%M')}"
+    taken = {path.name for path in runs.iterdir()} if runs.is_dir() else set()
+    number = 2
+    unique = name
+    while unique in taken:
+        unique, number = f"{name}-{number}", number + 1
+    return runs / unique
+
+
+def newest_run(runs: Path = Path("runs"), *, stem: str | None = None, with_model: bool = False) -> Path | None:
+    """The run under ``runs`` that was begun last: of one config (by the name of the folder), or with a model."""
+    pattern = "*" if stem is None else f"{glob.escape(stem)}-[0-9]*"
+    found = [path.parent for path in runs.glob(f"{pattern}/{PROVENANCE}")]
+    found = [path for path in found if not with_model or (path / MODEL).is_dir()]
+    return max(found, key=lambda path: ((path / PROVENANCE).stat().st_mtime_ns, path.name), default=None)
+
+
+def _new_folder(folder: Path) -> Path:
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        what = "the run folder is not empty, and no run is ever overwritten"
+        hint = f"go on with it by `seqvae train --resume {folder}`, or choose another --out"
+        raise SeqVAEError("E704", what, where=str(folder), hint=hint)
+    return folder
+
+
+def _resumed_config(folder: Path, config: Config | None) -> Config:
+    """The config that the run was begun with; one that is given must agree with it."""
+    path = folder / CONFIG
+    if not path.is_file():
+        if config is not None and (not folder.exists() or not any(folder.iterdir())):
+            return config
+        raise SeqVAEError("E404", "there is no run to resume", where=str(folder), hint="`ls runs` shows the runs here")
+    saved = Config.from_yaml(path)
+    if config is not None:
+        given = config.replace(**{"train.threads": saved.train.threads}) if config.train.threads is None else config
+        changed = _differences(saved.model_dump(), given.model_dump())
+        if changed:
+            raise SeqVAEError(
+                "E211",
+                f"the run was begun with other settings: {', '.join(changed[:5])}",
+                where=str(path),
+                hint="resume without --config and --set, or begin a new run",
+            )
+    return saved
+
+
+def _differences(a: Any, b: Any, path: str = "") -> list[str]:
+    if isinstance(a, dict) and isinstance(b, dict):
+        keys = sorted(a.keys() | b.keys())
+        return [found for key in keys for found in _differences(a.get(key), b.get(key), f"{path}.{key}".lstrip("."))]
+    return [] if a == b else [path]
+
+
+def _train(config: Config, folder: Path, observers: Sequence[Observer]) -> Run:
+    runtime = Runtime.choose(config.train)
+    config = config.replace(**{"train.threads": runtime.threads})
+    checkpoint, notes = states.newest_intact(folder / CHECKPOINTS)
+    if checkpoint is not None and checkpoint.progress.finished:
+        return Run(folder, finished=True)
+    prepared = prepare(config.data, config.tokenizer)
+    _check_data(folder, prepared, resumed=checkpoint is not None)
+    with storage.storage_errors(folder):
+        (folder / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
+    storage.recover(folder)
+    storage.recover(folder / CHECKPOINTS)
+    if checkpoint is None:
+        storage.write_bytes(folder / CONFIG, config.to_yaml().encode())
+        storage.write_json(folder / PROVENANCE, _provenance(prepared, runtime))
+    metrics = MetricsFile(folder / METRICS, keep_bytes=0 if checkpoint is None else checkpoint.log_bytes)
+    with open(folder / LOG, "a", encoding="utf-8") as log:
+        try:
+            observe = _fan_out([metrics, PlainLog(log), *observers])
+            trainer = _build(config, folder, prepared, runtime, observe, metrics.size)
+            observe(_start_event(config, folder, prepared, runtime, trainer.model))
+            for note in (*prepared.notes, *notes):
+                observe({"event": "note", "text": note})
+            finished = trainer.fit(checkpoint)
+        finally:
+            metrics.close()
+    return Run(folder, finished, None if finished else trainer.stop.received)
+
+
+def _build(
+    config: Config,
+    folder: Path,
+    prepared: Prepared,
+    runtime: Runtime,
+    observe: Observer,
+    log_bytes: Callable[[], int],
+) -> Trainer:
+    torch.manual_seed(config.train.seed)
+    model = SeqVAE(config.model, prepared.tokenizer.vocab_size).to(runtime.device)
+
+    def save_model(trainer: Trainer) -> None:
+        vae = TextVAE(trainer.model, prepared.tokenizer, noiseless=trainer.stage.noiseless)
+        progress = trainer.progress
+        facts = {"corpus": config.data.corpus or "own text", "updates": progress.step, "seed": config.train.seed}
+        facts |= {f"best validation {trainer.stage.monitor}": progress.best}
+        pretrained.save(folder / MODEL, vae, facts=facts)
+        trainer.model.train()
+
+    return Trainer(
+        model,
+        Task(
+            phases=resolve_phases(config.objective, config.train),
+            train=config.train,
+            data=config.data,
+            stores=prepared.splits,
+            runtime=runtime,
+            checkpoints=folder / CHECKPOINTS,
+            observe=observe,
+            log_bytes=log_bytes,
+            save_model=save_model,
+        ),
+    )
+
+
+def _fan_out(observers: Sequence[Observer]) -> Observer:
+    def observe(event: Mapping[str, Any]) -> None:
+        for observer in observers:
+            observer(event)
+
+    return observe
+
+
+def _check_data(folder: Path, prepared: Prepared, *, resumed: bool) -> None:
+    """A run goes on only with the text that it was begun with."""
+    if not resumed:
+        return
+    before = storage.read_json(folder / PROVENANCE).get("data")
+    if before != _fingerprints(prepared):
+        hint = "restore the text, or begin a new run"
+        raise SeqVAEError("E340", "the text has changed since the run was begun", where=str(folder), hint=hint)
+
+
+def _fingerprints(prepared: Prepared) -> dict[str, str]:
+    return {split: store.fingerprint for split, store in prepared.splits.items()}
+
+
+def _provenance(prepared: Prepared, runtime: Runtime) -> dict[str, Any]:
+    libraries = {name: importlib.metadata.version(name) for name in ("torch", "numpy", "safetensors")}
+    return {
+        "schema_version": storage.SCHEMA_VERSION,
+        "began": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "argv": shlex.join(sys.argv),
+        "git": _git_commit(),
+        "versions": {"seqvae": seqvae.__version__, "python": platform.python_version(), **libraries},
+        "platform": platform.platform(),
+        "device": str(runtime.device),
+        "device_name": torch.cuda.get_device_name(runtime.device)
+        if runtime.device.type == "cuda"
+        else platform.machine(),
+        "precision": runtime.precision,
+        "threads": runtime.threads,
+        "data": _fingerprints(prepared),
+    }
+
+
+def _git_commit() -> str | None:
+    """The commit of the working directory, where it is a repository."""
+    try:
+        result = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return result.stdout.strip() or None
+
+
+def _start_event(
+    config: Config, folder: Path, prepared: Prepared, runtime: Runtime, model: SeqVAE
+) -> Mapping[str, Any]:
+    counts = " · ".join(f"{split} {len(store):,}" for split, store in prepared.splits.items())
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    kind = "language model" if config.model.latent_dim == 0 else f"VAE · z {config.model.latent_dim}"
+    return {
+        "event": "start",
+        "facts": {
+            "run": str(folder),
+            "data": f"{config.data.corpus or config.data.train} · {counts} · vocabulary {model.vocab_size:,}",
+            "model": f"LSTM {kind} · {parameters / 1e6:.2f} M parameters · {runtime.precision}"
+            f" · {runtime.device} ({runtime.threads} threads)",
+        },
+    }

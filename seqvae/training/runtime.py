@@ -1,0 +1,89 @@
+"""The machine under a run: device, precision, threads, signals."""
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import FrameType
+
+import torch
+
+from seqvae.errors import SeqVAEError
+from seqvae.training.settings import TrainConfig
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """Where and in which precision a run computes."""
+
+    device: torch.device
+    bf16: bool
+    threads: int
+
+    @classmethod
+    def choose(cls, config: TrainConfig) -> "Runtime":
+        """Resolve ``auto`` settings and set the thread count of this process.
+
+        Raises SeqVAEError (E207) where the device asked for is not there.
+        """
+        if config.threads is not None:
+            torch.set_num_threads(config.threads)
+        device = choose_device(config.device)
+        bf16 = gains_from_bf16(device) if config.precision == "auto" else config.precision == "bf16"
+        return cls(device, bf16, torch.get_num_threads())
+
+    @property
+    def precision(self) -> str:
+        return "bf16" if self.bf16 else "fp32"
+
+    def autocast(self) -> contextlib.AbstractContextManager:
+        """Matrix products in bf16 where that was chosen; KL, densities and sums stay fp32."""
+        if not self.bf16:
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, dtype=torch.bfloat16)
+
+
+def choose_device(name: str) -> torch.device:
+    """``auto``: CUDA, else MPS, else CPU; a device that is named must be there."""
+    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    if name == "auto":
+        return torch.device("cuda" if cuda else "mps" if mps else "cpu")
+    device = torch.device(name)
+    there = {"cpu": True, "mps": mps, "cuda": cuda and (device.index or 0) < torch.cuda.device_count()}
+    if not there[device.type]:
+        hint = "use `--set train.device=auto` or `cpu`" + ("" if torch.version.cuda else "; this PyTorch has no CUDA")
+        raise SeqVAEError("E207", f"there is no device `{name}` here", where="train.device", hint=hint)
+    return device
+
+
+def gains_from_bf16(device: torch.device) -> bool:
+    """Whether bf16 matrix products have hardware of their own (elsewhere they run several times slower than fp32)."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    return device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
+
+
+class StopSignals:
+    """Turns the first SIGINT or SIGTERM into a flag that the loop reads between updates; a second one ends at once."""
+
+    def __init__(self) -> None:
+        self.received: signal.Signals | None = None
+
+    @contextlib.contextmanager
+    def installed(self) -> Iterator["StopSignals"]:
+        """Handle the signals inside the block and put the former handlers back after it (main thread only)."""
+        if threading.current_thread() is not threading.main_thread():
+            yield self
+            return
+        former = {number: signal.signal(number, self._receive) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield self
+        finally:
+            for number, handler in former.items():
+                signal.signal(number, handler)
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        self.received = signal.Signals(number)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)

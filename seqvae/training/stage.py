@@ -1,0 +1,64 @@
+"""A phase at work: its objective, its optimizers, and what its settings say at a step."""
+
+from collections.abc import Mapping
+
+import torch
+
+from seqvae.models.vae import SeqVAE
+from seqvae.objectives.base import Dims, Objective
+from seqvae.training.optim import build_optimizer, learning_rate
+from seqvae.training.phases import Phase
+from seqvae.training.settings import PlateauConfig
+from seqvae.training.state import NEVER, Progress
+
+
+class Stage:
+    """One phase built for a model. ``epoch_steps``: updates in an epoch; ``steps``: updates in the phase at most."""
+
+    def __init__(self, phase: Phase, model: SeqVAE, epoch_steps: int):
+        self.phase, self.epoch_steps = phase, epoch_steps
+        self.steps = phase.total_steps(epoch_steps)
+        strategies = phase.build_strategies()
+        dims = Dims(
+            vocab=model.vocab_size,
+            latent=model.latent_dim,
+            hidden=model.config.decoder.hidden,
+            epoch_steps=epoch_steps,
+        )
+        for strategy in strategies:
+            strategy.build(dims)
+        self.objective = Objective(model, strategies, phase.samples).to(model.device)
+        self.optimizers = self._build_optimizers(model)
+
+    def _build_optimizers(self, model: SeqVAE) -> Mapping[str, torch.optim.Optimizer]:
+        """``main`` for the model and for what strategies leave unclaimed; theirs as ``<strategy>.<name>``."""
+        strategies = self.objective.strategies
+        own = {f"{s.name}.{name}": optimizer for s in strategies for name, optimizer in s.optimizers().items()}
+        claimed = {p for optimizer in own.values() for group in optimizer.param_groups for p in group["params"]}
+        free = [p for p in (*model.parameters(), *self.objective.parameters()) if p not in claimed]
+        return {"main": build_optimizer(self.phase.optimizer, free)} | own
+
+    @property
+    def noiseless(self) -> bool:
+        """Whether the phase trains a plain autoencoder: z is the posterior mean."""
+        return self.objective.noise_scale(self.steps) == 0
+
+    @property
+    def monitor(self) -> str:
+        """What picks the best weights: ``elbo`` (-ELBO at KL weight 1) or ``rec``."""
+        if self.phase.monitor != "auto":
+            return self.phase.monitor
+        return "rec" if self.objective.kl_weight(self.steps) == 0 else "elbo"
+
+    def learning_rate(self, progress: Progress) -> float:
+        """Learning rate of the next update of the main optimizer."""
+        schedule = self.phase.schedule
+        rate = learning_rate(self.phase.optimizer.lr, schedule, progress.phase_step, self.steps)
+        return rate * (schedule.factor**progress.decays if isinstance(schedule, PlateauConfig) else 1.0)
+
+    def over(self, progress: Progress) -> bool:
+        """Whether the budget is spent, or validation has not improved for as long as the settings allow."""
+        schedule = self.phase.schedule
+        if isinstance(schedule, PlateauConfig) and progress.decays >= (schedule.max_decays or NEVER):
+            return True
+        return progress.phase_step >= self.steps or progress.stale_validations >= (self.phase.patience or NEVER)

@@ -1,0 +1,172 @@
+"""Everything that a run must not lose, and its checkpoints.
+
+A checkpoint is a folder of safetensors and JSON, written atomically. Random states are restored last.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from seqvae.errors import SeqVAEError
+from seqvae.io import storage
+from seqvae.training.settings import PlateauConfig
+
+Weights = dict[str, Tensor]
+
+NEVER = 1 << 62
+"""A step that no run reaches, in place of a setting that is null."""
+
+
+@dataclass
+class Progress:
+    """Where a run stands. ``epoch``, ``phase_step``, ``best`` and what follows are counted within the phase."""
+
+    step: int = 0
+    total_epochs: int = 0
+    phase: int = 0
+    epoch: int = 0
+    position: int = 0
+    """Updates already made in this epoch."""
+    phase_step: int = 0
+    best: float | None = None
+    best_step: int | None = None
+    bad_validations: int = 0
+    """Validations since the best one (or since the last decay)."""
+    stale_validations: int = 0
+    """Validations since the best one."""
+    decays: int = 0
+    finished: bool = False
+
+    def start_phase(self, index: int) -> None:
+        self.phase = index
+        self.epoch = self.position = self.phase_step = self.bad_validations = self.stale_validations = self.decays = 0
+        self.best = self.best_step = None
+
+    def next_step(self) -> None:
+        self.step += 1
+        self.phase_step += 1
+        self.position += 1
+
+    def next_epoch(self) -> None:
+        self.epoch += 1
+        self.total_epochs += 1
+        self.position = 0
+
+    def record_validation(self, value: float) -> bool:
+        """Whether ``value`` is the best of the phase; NaN never is."""
+        improved = not math.isnan(value) and (self.best is None or value < self.best)
+        if improved:
+            self.best, self.best_step = value, self.step
+        self.bad_validations = 0 if improved else self.bad_validations + 1
+        self.stale_validations = 0 if improved else self.stale_validations + 1
+        return improved
+
+    def decay_is_due(self, schedule: PlateauConfig) -> bool:
+        """Whether the learning rate falls now; if so, it is counted."""
+        due = self.epoch >= schedule.start_epoch and self.bad_validations >= schedule.patience
+        if due:
+            self.decays += 1
+            self.bad_validations = 0
+        return due
+
+
+@dataclass
+class Checkpoint:
+    """What a checkpoint holds."""
+
+    progress: Progress
+    model: Weights
+    best: Weights
+    training: Weights
+    """Optimizers (``optimizer.<name>.<parameter>.<key>``), strategies (``strategy.<index>.<name>``), random states
+    (``rng.<source>``) and the running sums of the log (``sums``)."""
+    log_bytes: int
+    """Length of metrics.jsonl when the checkpoint was written: what stands after it is written again."""
+
+    def save(self, folder: Path) -> None:
+        with storage.atomic_folder(folder) as temporary:
+            storage.save_tensors(temporary / "model.safetensors", self.model)
+            storage.save_tensors(temporary / "best.safetensors", self.best)
+            storage.save_tensors(temporary / "training.safetensors", self.training)
+            state = {"schema_version": storage.SCHEMA_VERSION, "log_bytes": self.log_bytes}
+            storage.write_json(temporary / "state.json", state | {"progress": asdict(self.progress)})
+
+    @classmethod
+    def load(cls, folder: Path) -> "Checkpoint":
+        """Read a checkpoint whose manifest agrees with its files; SeqVAEError (E401-E403) otherwise."""
+        storage.verify(folder)
+        state = storage.read_json(folder / "state.json")
+        tensors = {name: storage.load_tensors(folder / f"{name}.safetensors") for name in ("model", "best", "training")}
+        return cls(progress=Progress(**state["progress"]), log_bytes=state["log_bytes"], **tensors)
+
+
+def newest_intact(folder: Path) -> tuple[Checkpoint | None, list[str]]:
+    """The newest checkpoint that is whole, and what was wrong with newer ones."""
+    notes: list[str] = []
+    for path in sorted(folder.glob("step-*"), reverse=True):
+        try:
+            return Checkpoint.load(path), notes
+        except SeqVAEError as error:
+            notes.append(f"checkpoint {path.name} is not usable ({error.what}); trying the one before it")
+    return None, notes
+
+
+def prune(folder: Path, keep: int) -> None:
+    """Remove all but the newest ``keep`` checkpoints."""
+    for path in sorted(folder.glob("step-*"))[:-keep]:
+        storage.remove_folder(path)
+
+
+def optimizer_tensors(name: str, optimizer: torch.optim.Optimizer) -> Weights:
+    """An optimizer's state as named tensors (learning rates are a function of the progress)."""
+    state = optimizer.state_dict()["state"]
+    return {
+        f"optimizer.{name}.{index}.{key}": torch.as_tensor(value)
+        for index, values in state.items()
+        for key, value in values.items()
+        if value is not None
+    }
+
+
+def restore_optimizer(name: str, optimizer: torch.optim.Optimizer, tensors: Weights) -> None:
+    """Put back what :func:`optimizer_tensors` gave."""
+    state: dict[int, Weights] = {}
+    prefix = f"optimizer.{name}."
+    for full_name, tensor in tensors.items():
+        if full_name.startswith(prefix):
+            index, key = full_name.removeprefix(prefix).split(".")
+            state.setdefault(int(index), {})[key] = tensor
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def strategy_tensors(strategies: nn.ModuleList) -> Weights:
+    return {f"strategy.{name}": tensor for name, tensor in strategies.state_dict().items()}
+
+
+def restore_strategies(strategies: nn.ModuleList, tensors: Weights) -> None:
+    prefix = "strategy."
+    strategies.load_state_dict({n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)})
+
+
+def random_tensors(generators: Mapping[str, torch.Generator]) -> Weights:
+    """The global random state of every device in use, and those of the run's own generators."""
+    states = {"rng.cpu": torch.get_rng_state()}
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        states["rng.cuda"] = torch.cuda.get_rng_state()
+    return states | {f"rng.own.{name}": generator.get_state() for name, generator in generators.items()}
+
+
+def restore_random(generators: Mapping[str, torch.Generator], tensors: Weights) -> None:
+    torch.set_rng_state(tensors["rng.cpu"])
+    if "rng.cuda" in tensors and torch.cuda.is_available():
+        torch.cuda.set_rng_state(tensors["rng.cuda"])
+    for name, generator in generators.items():
+        generator.set_state(tensors[f"rng.own.{name}"])
+
+
+def copy_weights(module: nn.Module) -> Weights:
+    return {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}

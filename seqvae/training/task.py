@@ -1,0 +1,53 @@
+"""What a trainer works on, and whom it tells."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from seqvae.data.batching import collate, epoch_plan
+from seqvae.data.corpora import DataConfig
+from seqvae.data.store import TokenStore
+from seqvae.training.phases import Phase
+from seqvae.training.runtime import Runtime
+from seqvae.training.settings import TrainConfig
+from seqvae.types import Batch
+
+if TYPE_CHECKING:
+    from seqvae.training.trainer import Trainer
+
+Observer = Callable[[Mapping[str, Any]], None]
+"""Receives every event of a run as a mapping with the key ``event``; may print or write, never touches the run."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """The fixed surroundings of a training run."""
+
+    phases: Sequence[Phase]
+    train: TrainConfig
+    data: DataConfig
+    stores: Mapping[str, TokenStore]
+    runtime: Runtime
+    checkpoints: Path
+    observe: Observer
+    log_bytes: Callable[[], int]
+    """Length of the metrics file so far."""
+    save_model: Callable[["Trainer"], None]
+    """Called whenever the weights are the best so far."""
+
+    def plan(self, epoch: int) -> list[np.ndarray]:
+        """The batches of an epoch, as rows of the training split; a pure function of seed and epoch."""
+        return epoch_plan(
+            self.stores["train"].lengths,
+            seed=self.train.seed,
+            epoch=epoch,
+            batch_size=self.data.batch_size,
+            batch_tokens=self.data.batch_tokens,
+            equal_length=self.data.equal_length,
+        )
+
+    def batch(self, rows: np.ndarray) -> Batch:
+        return collate(self.stores["train"], rows).to(self.runtime.device)

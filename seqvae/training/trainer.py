@@ -1,0 +1,222 @@
+"""The training loop. It names no method: strategies act through their hooks."""
+
+import time
+from typing import Any
+
+import torch
+
+from seqvae.errors import SeqVAEError
+from seqvae.evaluation.likelihood import quick_metrics
+from seqvae.models.vae import SeqVAE
+from seqvae.objectives.base import PARTS
+from seqvae.training import state as states
+from seqvae.training.runtime import StopSignals
+from seqvae.training.settings import PlateauConfig
+from seqvae.training.stage import Stage
+from seqvae.training.task import Task
+from seqvae.types import Batch, Terms
+
+
+class Trainer:
+    """Trains a model through its phases; ``fit`` may be stopped anywhere and taken up again bit by bit."""
+
+    def __init__(self, model: SeqVAE, task: Task):
+        self.model, self.task, self.config = model, task, task.train
+        self.progress, self.best = states.Progress(), states.copy_weights(model)
+        device = task.runtime.device
+        self.noise = torch.Generator(device).manual_seed(task.train.seed + 1)
+        self.stop = StopSignals()
+        # Since the last line of the log: rec, kl, sentences, tokens. On the device, so that no step waits for it.
+        self.sums = torch.zeros(4, dtype=torch.float32 if device.type == "mps" else torch.float64, device=device)
+        self._clock = time.monotonic()
+
+    # What strategies see of the loop (objectives.base.Loop).
+
+    @property
+    def step(self) -> int:
+        return self.progress.phase_step
+
+    def draw_batch(self, generator: torch.Generator) -> Batch:
+        plan = self.task.plan(self.progress.total_epochs)
+        return self.task.batch(plan[int(torch.randint(len(plan), (), generator=generator, device=generator.device))])
+
+    def update(self, batch: Batch, parts: frozenset[str] = PARTS) -> Terms:
+        return self._update([batch], parts)
+
+    def reset(self, part: str) -> None:
+        self.model.reset(part)
+
+    # The loop.
+
+    def fit(self, resume: states.Checkpoint | None = None) -> bool:
+        """Train to the end; False where a signal stopped it (its state is then saved)."""
+        with self.stop.installed():
+            if resume is None:
+                self._start_phase(0)
+            else:
+                self._restore(resume)
+            self.model.train()
+            while not self.progress.finished and self.stop.received is None:
+                self._run_epoch()
+            return self.progress.finished
+
+    def _run_epoch(self) -> None:
+        """The rest of this epoch, up to a signal or the end of the phase."""
+        plan, size = self.task.plan(self.progress.total_epochs), self.config.accumulate
+        groups = [plan[start : start + size] for start in range(0, len(plan), size)]
+        for group in groups[self.progress.position :]:
+            self._train_on([self.task.batch(rows) for rows in group])
+            epoch_over = self.progress.position == len(groups)
+            if epoch_over:
+                self.progress.next_epoch()
+            every = self.config.validate_every
+            due = epoch_over if every is None else self.step % every == 0
+            if due or self.stage.over(self.progress):
+                self._validate()
+            if self.stage.over(self.progress):
+                self._end_phase()
+                return
+            if self.stop.received or due or self.step % (self.config.save_every or states.NEVER) == 0:
+                self._save()
+            if self.stop.received:
+                return
+
+    def _train_on(self, batches: list[Batch]) -> None:
+        self.batch = batches[-1]
+        for strategy in self.objective.strategies:
+            strategy.before_update(self)
+        terms = self._update(batches, self.objective.trains(self.step))
+        for strategy in self.objective.strategies:
+            strategy.after_update(self, terms)
+        self.progress.next_step()
+        if self.progress.step % self.config.log_every == 0:
+            self._log()
+
+    def _update(self, batches: list[Batch], parts: frozenset[str]) -> Terms:
+        """Gradients are summed over all sentences of an update, then divided by their number: no mean of means."""
+        sentences = sum(len(batch) for batch in batches)
+        for optimizer in self.optimizers.values():
+            optimizer.zero_grad(set_to_none=True)
+        for batch in batches:
+            with self.task.runtime.autocast():
+                loss, terms = self.objective(batch, self.step, self.noise)
+            (loss / sentences).backward()
+            rec, kl, tokens = terms.rec.detach().mean(0).sum(), terms.kl.detach().sum(), terms.tokens.sum()
+            self.sums += torch.stack([rec, kl, torch.full_like(rec, len(batch)), tokens]).to(self.sums)
+        for name, modules in self.model.parts().items():
+            if name not in parts:
+                for module in modules:
+                    module.zero_grad(set_to_none=True)
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
+        if not torch.isfinite(norm + loss.detach()):
+            raise SeqVAEError(
+                "E501",
+                f"the loss or its gradient is not finite at step {self.progress.step + 1}; the update was not applied",
+                where=f"train, rows {batches[-1].rows[:8].tolist()} and on",
+                hint="lower `train.optimizer.lr` or `train.clip_norm`; the last checkpoint is intact",
+            )
+        for group in self.optimizers["main"].param_groups:
+            group["lr"] = self.stage.learning_rate(self.progress)
+        for optimizer in self.optimizers.values():
+            optimizer.step()
+        return terms
+
+    # Phases.
+
+    def _start_phase(self, index: int) -> None:
+        self.progress.start_phase(index)
+        for part in self.task.phases[index].reset:
+            self.model.reset(part)
+        self._build_stage()
+        phases = self.task.phases
+        ahead = sum(phase.total_steps(self.stage.epoch_steps) for phase in phases[index:])
+        total = self.progress.step + ahead
+        self._emit("phase", name=phases[index].name, phases=len(phases), steps=self.stage.steps, total_steps=total)
+
+    def _build_stage(self) -> None:
+        epoch_steps = -(-len(self.task.plan(0)) // self.config.accumulate)
+        self.stage = Stage(self.task.phases[self.progress.phase], self.model, epoch_steps)
+        self.objective, self.optimizers = self.stage.objective, self.stage.optimizers
+
+    def _end_phase(self) -> None:
+        """Go on from the best weights of this phase: to the next one, or to the end."""
+        if self.progress.best is not None:
+            self.model.load_state_dict(self.best)
+        if self.progress.phase + 1 < len(self.task.phases):
+            self._start_phase(self.progress.phase + 1)
+        else:
+            self.progress.finished = True
+            self._emit("end", best=self.progress.best, best_step=self.progress.best_step)
+        self._save()
+
+    # Validation, and what follows from it.
+
+    def _validate(self) -> None:
+        with self.task.runtime.autocast():
+            metrics = quick_metrics(
+                self.model, self.task.stores["valid"], seed=self.config.seed, noiseless=self.stage.noiseless
+            )
+        value = metrics[f"{self.stage.monitor}_nats"]
+        improved = self.progress.record_validation(value)
+        if improved:
+            self.best = states.copy_weights(self.model)
+            self.task.save_model(self)
+        self._emit("valid", **metrics, monitor=self.stage.monitor, best=improved)
+        for strategy in self.objective.strategies:
+            strategy.after_validation(self, metrics)
+        schedule = self.stage.phase.schedule
+        if isinstance(schedule, PlateauConfig) and self.progress.decay_is_due(schedule):
+            if schedule.reload_best:
+                self.model.load_state_dict(self.best)
+            self._emit("note", text=f"learning rate lowered to {self.stage.learning_rate(self.progress):g}")
+
+    def _log(self) -> None:
+        rec, kl, sentences, tokens = self.sums.tolist()
+        now = time.monotonic()
+        self._emit(
+            "train",
+            rec_nats=rec / sentences,
+            kl_nats=kl / sentences,
+            elbo_nats=(rec + kl) / sentences,
+            kl_weight=self.objective.kl_weight(self.step - 1),
+            lr=self.optimizers["main"].param_groups[0]["lr"],
+            tokens_per_s=tokens / max(now - self._clock, 1e-9),
+        )
+        self.sums.zero_()
+        self._clock = now
+
+    def _emit(self, event: str, **facts: Any) -> None:
+        progress = self.progress
+        epoch = progress.epoch + progress.position / self.stage.epoch_steps
+        where = {"step": progress.step, "phase": progress.phase, "phase_step": self.step, "epoch": round(epoch, 4)}
+        self.task.observe({"event": event, **where, **facts})
+
+    # Checkpoints.
+
+    def _save(self) -> None:
+        training = {"sums": self.sums} | states.strategy_tensors(self.objective.strategies)
+        for name, optimizer in self.optimizers.items():
+            training |= states.optimizer_tensors(name, optimizer)
+        training |= states.random_tensors({"noise": self.noise})
+        checkpoint = states.Checkpoint(
+            progress=self.progress,
+            model=self.model.state_dict(),
+            best=self.best,
+            training=training,
+            log_bytes=self.task.log_bytes(),
+        )
+        checkpoint.save(self.task.checkpoints / f"step-{self.progress.step:08d}")
+        states.prune(self.task.checkpoints, self.config.keep_checkpoints)
+
+    def _restore(self, checkpoint: states.Checkpoint) -> None:
+        """Take up a checkpoint; random states come last, so that nothing before them can move them."""
+        self.progress = checkpoint.progress
+        self._build_stage()
+        device = self.task.runtime.device
+        self.model.load_state_dict(checkpoint.model)
+        self.best = {name: tensor.to(device) for name, tensor in checkpoint.best.items()}
+        self.sums.copy_(checkpoint.training["sums"])
+        states.restore_strategies(self.objective.strategies, checkpoint.training)
+        for name, optimizer in self.optimizers.items():
+            states.restore_optimizer(name, optimizer, checkpoint.training)
+        states.restore_random({"noise": self.noise}, checkpoint.training)
