@@ -13,7 +13,7 @@ from seqvae.evaluation.passes import batches, evaluating, one_code, row_seed, st
 from seqvae.types import Posterior
 
 ACTIVE_VARIANCE = 0.01
-"""A unit is active when its posterior mean varies by at least this over sentences (Burda et al. 2016, section 5.1)."""
+"""A unit is active when its posterior mean varies by at least this over sentences (Burda et al. 2016)."""
 
 _PAIRWISE_ELEMENTS = 1 << 20
 """Elements of one block of the pairwise densities: a few MB, so that it stays in cache."""
@@ -22,7 +22,7 @@ _PAIRWISE_ELEMENTS = 1 << 20
 class RunningMoments:
     """Count, mean and variance of the posterior means, batch by batch.
 
-    Chan et al. 1983, equation 1.5: merging batch sums of squared deviations keeps its precision where the mean is
+    Chan, Golub and LeVeque 1983: merging batch sums of squared deviations keeps its precision where the mean is
     far larger than its spread, unlike E[x^2] - E[x]^2.
     """
 

@@ -56,7 +56,7 @@ def elbo_and_iw(
     """-ELBO and IW-NLL of every sentence from ``samples`` samples of q(z|x), in memory bounded by ``batch_tokens``.
 
     -ELBO = -mean_s log w_s and IW-NLL = -log mean_s w_s with log w_s = log p(x|z_s) + log p(z_s) - log q(z_s|x)
-    (Burda et al. 2016, equation 8). A sentence is encoded once; its noise depends on (seed, row) only.
+    (Burda et al. 2016). A sentence is encoded once; its noise depends on (seed, row) only.
     """
     if samples < 1:
         raise SeqVAEError("E230", f"the bound needs at least 1 sample, not {samples}", hint="use --iw-samples 500")

@@ -17,6 +17,9 @@ from seqvae.evaluation.text import reconstruction, token_accuracy
 from seqvae.evaluation.verdict import Evidence, Verdict, judge
 
 
+_DIMS_SHOWN = 16
+
+
 class EvalConfig(BaseModel):
     """Settings of the evaluation (section ``eval``)."""
 
@@ -99,6 +102,9 @@ class EvalReport:
                 shown = _shown(value, item.metadata["digits"])
                 table.add_row(item.metadata["label"], shown, _shown(error, 3), item.metadata["meaning"])
         lines = [Text(self.verdict.text, style="bold")]
+        if self.kl_dims_nats:
+            largest = sorted(self.kl_dims_nats, reverse=True)[:_DIMS_SHOWN]
+            lines.insert(0, Text(f"KL by dimension, largest first: {' '.join(f'{kl:.2f}' for kl in largest)}\n"))
         lines += [Text(f"  · {line}") for line in self.verdict.evidence]
         if self.verdict.next:
             lines.append(Text(f"  next: {self.verdict.next}"))

@@ -12,6 +12,8 @@ NEGLIGIBLE_NATS = 0.1
 FEW_SENTENCES = 20
 """With fewer, chance decides: MI cannot exceed ln N and the swap gap has no usable error."""
 
+_WORD_DROPOUT = "{name: word_dropout, rate: 0.4}"
+
 NEAR_CEILING = 0.9
 """MI above this share of ln N is limited by the sample, not by the model."""
 
@@ -56,36 +58,37 @@ def judge(seen: Evidence, *, noiseless: bool = False) -> Verdict:
     silent = _is_none(seen.mi_nats, seen.mi_se)
     ignored = _is_none(seen.swap_gap_nats, seen.swap_gap_se)
     if silent or ignored:
-        return _collapsed(seen, silent=bool(silent), ignored=bool(ignored))
+        return _collapsed(seen, silent=silent, idle=_is_none(seen.kl_nats, None))
     return _in_use(seen)
 
 
-def _is_none(value: float | None, se: float | None) -> bool | None:
-    """Whether a quantity is as good as zero: negligible, or within two standard errors of 0."""
-    return None if value is None else value < max(NEGLIGIBLE_NATS, 2 * (se or 0.0))
+def _is_none(value: float | None, se: float | None) -> bool:
+    """Whether a quantity was found to be as good as zero: negligible, or within two standard errors of 0."""
+    return value is not None and value < max(NEGLIGIBLE_NATS, 2 * (se or 0.0))
 
 
-def _collapsed(seen: Evidence, *, silent: bool, ignored: bool) -> Verdict:
-    idle = (seen.kl_nats or 0.0) < NEGLIGIBLE_NATS
+def _collapsed(seen: Evidence, *, silent: bool, idle: bool) -> Verdict:
     if silent and idle:
         text = "Collapsed: q(z|x) is the prior for every sentence, and the decoder works without z."
         hint = (
-            "give the KL a floor, `--config recipes/free_bits.yaml`, or pre-train as an autoencoder and reset the "
-            "decoder, `--config recipes/autoencoder_pretraining.yaml`"
+            f"give the KL a floor: add {_free_bits(seen)} to objective.strategies; or pre-train as an autoencoder, "
+            "as in `--config recipes/ae_pretraining.yaml`"
         )
     elif silent:
-        text = (
-            f"Collapsed: the KL of {seen.kl_nats:.2f} nats is paid for nothing, since z carries no information about "
-            "the sentence."
-        )
-        hint = "weaken the decoder: `--config recipes/word_dropout.yaml`, with or without free bits"
+        text = f"Collapsed: the KL of {seen.kl_nats:.2f} nats buys nothing, since z carries no information about x."
+        hint = f"weaken the decoder: add {_WORD_DROPOUT} to objective.strategies, beside free bits"
     else:
         text = "Collapsed: z knows the sentence, but the decoder does as well with the z of another one."
         hint = (
-            "make the decoder need z: `--config recipes/word_dropout.yaml`, and keep model.decoder.z_to_input and "
-            "z_to_state on"
+            f"make the decoder need z: add {_WORD_DROPOUT} to objective.strategies, and keep model.decoder.z_to_input "
+            "and z_to_state on"
         )
     return Verdict(collapsed=True, text=text, evidence=_listing(seen), next=hint)
+
+
+def _free_bits(seen: Evidence) -> str:
+    """A floor of 5 nats in all, spread evenly, as in the shipped recipe `ae_pretraining.yaml`."""
+    return f"{{name: free_bits, nats_per_dim: {5 / seen.latent_dim:.2g}}}"
 
 
 def _in_use(seen: Evidence) -> Verdict:
@@ -94,8 +97,8 @@ def _in_use(seen: Evidence) -> Verdict:
     if live is not None and 2 * live < units:
         text = f"In use, in part{gain}, but only {live} of {units} units are active."
         hint = (
-            f"spread the information with free bits per dimension, `--config recipes/free_bits.yaml`, or set "
-            f"model.latent_dim to about {max(1, 2 * live)}"
+            f"spread the information over the units: add {_free_bits(seen)} to objective.strategies, or take fewer: "
+            f"--set model.latent_dim={max(1, 2 * live)}"
         )
         return Verdict(collapsed=False, text=text, evidence=_listing(seen), next=hint)
     text = f"Not collapsed{gain}."

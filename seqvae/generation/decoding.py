@@ -63,14 +63,15 @@ def decode(
 ) -> Decoded:
     """Write one sentence for each code. Sentences that have ended leave the computation.
 
-    Sampling draws its uniform numbers up front from ``generator`` (CPU; without one, from the global random state),
-    a row for each code: what a code gives does not depend on when the others end. <pad> and <bos> are never written,
+    Sampling draws its uniform numbers up front, on the generator's device (without one: on the CPU, from the global
+    random state), a row for each code: what a code gives does not depend on when the others end. <pad> and <bos> are never written,
     <unk> only if allowed. Errors: E234 for a code that is not finite, E530 for a decoder that fails on it.
     """
     if not torch.isfinite(z).all():
         raise SeqVAEError("E234", "a latent code holds NaN or infinity", hint="check where the code comes from")
     if len(z) == 0:
         return Decoded(tokens=[], log_probs=[], truncated=[])
+    z = z.to(model.device)
     with evaluating(model):
         tokens, log_probs = _beam(model, z, config) if config.strategy == "beam" else _walk(model, z, config, generator)
     if not torch.isfinite(log_probs).all():
@@ -104,9 +105,9 @@ def _walk(
     log_probs = torch.zeros(n, device=device)
     uniform = None
     if config.strategy == "sample":
-        uniform = (
-            torch.rand(n, config.max_length, generator=generator, dtype=torch.float64).to(_wide(device)).to(device)
-        )
+        source = torch.device("cpu") if generator is None else generator.device
+        uniform = torch.rand(n, config.max_length, generator=generator, dtype=_wide(source), device=source)
+        uniform = uniform.to(_wide(device)).to(device)
     state, live = model.decoder.start(z), torch.arange(n, device=device)
     token = torch.full((n,), BOS, device=device)
     for t in range(config.max_length):
@@ -131,7 +132,7 @@ def _draw(logits: Float[Tensor, "N V"], uniform: Float[Tensor, " N"], config: De
     """Inverse-CDF sampling of softmax(logits / temperature) after top-k and top-p.
 
     The maximum is taken off before the division, so that no temperature overflows. Top-p keeps the smallest set of
-    likeliest tokens whose probability reaches it (Holtzman et al. 2020, section 3.1), after top-k and temperature.
+    likeliest tokens whose probability reaches it (Holtzman et al. 2020), after top-k and temperature.
     """
     shifted = logits.to(uniform.dtype)
     shifted = (shifted - shifted.max(-1, keepdim=True).values) / config.temperature

@@ -25,7 +25,7 @@ def interpolate(
 ) -> Float[Tensor, "{steps} Z"]:
     """Codes from ``a`` to ``b``, both ends included and exact.
 
-    ``lerp``: (1 - t) a + t b. ``slerp``: the direction follows the great circle (Shoemake 1985, section 3.3) and the
+    ``lerp``: (1 - t) a + t b. ``slerp``: the direction follows the great circle (Shoemake 1985) and the
     norm goes linearly from |a| to |b|, so that codes stay where a Gaussian has its mass. Slerp is lerp where the two
     are parallel, opposite, or one of them is zero.
     """

@@ -260,5 +260,7 @@ def test_codes_that_are_not_finite_and_decoders_that_are_not_are_told_apart():
 
 def test_no_codes_give_no_sentences_and_a_language_model_needs_none():
     assert decode(small_model(), codes(0), GREEDY).tokens == []
-    found = decode(small_model(latent_dim=0), torch.zeros(4, 0), DecodeConfig(), torch.Generator().manual_seed(0))
-    assert len(found.tokens) == 4
+    for strategy in ("greedy", "sample", "beam"):
+        config = DecodeConfig(strategy=strategy)
+        found = decode(small_model(latent_dim=0), torch.zeros(4, 0), config, torch.Generator().manual_seed(0))
+        assert len(found.tokens) == 4

@@ -3,11 +3,14 @@
 import io
 import json
 import math
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from evaluation_toys import WORDS, small_model, store_of, texts
 from rich.console import Console
 
@@ -16,6 +19,7 @@ from seqvae.errors import SeqVAEError
 from seqvae.evaluation.likelihood import elbo_and_iw
 from seqvae.evaluation.report import EvalConfig, evaluate_model
 from seqvae.evaluation.verdict import Evidence, judge
+from seqvae.objectives.registry import strategy_types
 
 CONFIG = EvalConfig(iw_samples=7, batch_tokens=500)
 PROMISED = {
@@ -145,7 +149,16 @@ def test_the_report_reads_well_as_a_table_without_colour():
     out = io.StringIO()
     Console(file=out, width=120, no_color=True).print(report(small_model(), store_of(30)))
     text = out.getvalue()
-    for expected in ("test split", "-ELBO", "IW-NLL", "PPL (IW)", "MI ceiling", "swap gap", "exact match"):
+    for expected in (
+        "test split",
+        "-ELBO",
+        "IW-NLL",
+        "PPL (IW)",
+        "MI ceiling",
+        "swap gap",
+        "exact match",
+        "KL by dimension",
+    ):
         assert expected in text
     assert max(map(len, text.splitlines())) <= 120
 
@@ -207,6 +220,27 @@ def test_few_live_units_are_partial_use_with_a_hint():
     assert verdict.collapsed is False
     assert "2 of 16" in verdict.text
     assert "latent_dim" in verdict.next
+
+
+UNHAPPY = {
+    "idle": replace(HEALTHY, kl_nats=0.01, mi_nats=0.0, active_units=0, swap_gap_nats=0.0),
+    "empty rate": replace(HEALTHY, mi_nats=0.05, swap_gap_nats=0.01),
+    "ignored": replace(HEALTHY, swap_gap_nats=0.02),
+    "partial": replace(HEALTHY, active_units=2),
+}
+
+
+@pytest.mark.parametrize("seen", UNHAPPY.values(), ids=UNHAPPY.keys())
+def test_every_advice_can_be_followed_to_the_letter(seen):
+    advice = judge(seen).next
+    strategies = re.findall(r"{.*?}", advice)
+    recipes = re.findall(r"--config (\S+\.yaml)", advice)
+    assert strategies or recipes
+    for text in strategies:
+        settings = yaml.safe_load(text)
+        strategy_types()[settings["name"]].Config(**settings)
+    for recipe in recipes:
+        assert (Path(__file__).parents[2] / "configs" / recipe).is_file()
 
 
 def test_information_at_its_ceiling_is_said_to_be():
