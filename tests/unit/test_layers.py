@@ -1,0 +1,226 @@
+"""The direction of imports, and what no file of the package may do, read from the source without running it."""
+
+import ast
+import subprocess
+import sys
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+import seqvae
+
+PACKAGE = Path(seqvae.__file__).parent
+
+LAYERS = {
+    "seqvae.errors": 0,
+    "seqvae.types": 0,
+    "seqvae.gaussian": 0,
+    "seqvae.shipped": 0,
+    "seqvae.yaml_source": 0,
+    "seqvae.validation": 0,
+    "seqvae.io": 0,
+    "seqvae.io.storage": 0,
+    "seqvae.data": 1,
+    "seqvae.models": 1,
+    "seqvae.objectives": 1,
+    "seqvae.training.settings": 1,
+    "seqvae.training.optim": 1,
+    "seqvae.config": 2,
+    "seqvae.evaluation": 2,
+    "seqvae.generation": 2,
+    "seqvae.training": 3,
+    "seqvae.textvae": 3,
+    "seqvae.io.pretrained": 3,
+    "seqvae.io.hub": 3,
+    "seqvae.io.card": 3,
+    "seqvae.cli": 4,
+    "seqvae.web": 4,
+    "seqvae": 4,
+    "seqvae.__main__": 4,
+}
+"""The layer of a module is that of its longest prefix here; a module of `seqvae.io` has to be named."""
+
+STRANGERS = {
+    ("seqvae.models", "seqvae.objectives"),
+    ("seqvae.data", "seqvae.models"),
+    ("seqvae.data", "seqvae.objectives"),
+}
+
+
+def module_name(path: Path) -> str:
+    parts = ("seqvae", *path.relative_to(PACKAGE).with_suffix("").parts)
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+SOURCES = {module_name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+TREES = {name: ast.parse(path.read_text(encoding="utf-8"), str(path)) for name, path in SOURCES.items()}
+HOMES = {
+    key.value: value.value
+    for node in ast.walk(TREES["seqvae"])
+    if isinstance(node, ast.Dict)
+    for key, value in zip(node.keys, node.values, strict=True)
+    if isinstance(key, ast.Constant) and isinstance(value, ast.Constant)
+}
+"""Public names of the package, which are imported lazily, and the modules that they come from."""
+
+
+def imports(tree: ast.AST) -> list[tuple[int, str]]:
+    """(line, module of this package) of each import, inside functions too."""
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found += [(node.lineno, alias.name) for alias in node.names if alias.name != "seqvae"]
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "seqvae":
+            found.append((node.lineno, home_of(node.attr)))
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            for alias in node.names:
+                inside = f"{node.module}.{alias.name}"
+                home = home_of(alias.name) if node.module == "seqvae" else str(node.module)
+                found.append((node.lineno, inside if inside in SOURCES else home))
+    return [(line, name) for line, name in found if name.split(".")[0] == "seqvae"]
+
+
+def home_of(public: str) -> str:
+    """The module behind ``seqvae.public``. The version is a constant, known before anything is imported: no edge."""
+    return "" if public == "__version__" else HOMES.get(public, f"seqvae.{public}")
+
+
+def layer(module: str) -> int:
+    if module.startswith("seqvae.io."):
+        return LAYERS[module]
+    name = module
+    while name not in LAYERS:
+        name = name.rpartition(".")[0]
+    assert name != "seqvae" or module == "seqvae", f"{module} stands in no layer: name it in LAYERS"
+    return LAYERS[name]
+
+
+@pytest.mark.parametrize("module", [name for name in SOURCES if name != "seqvae"])
+def test_no_module_imports_from_a_layer_above(module):
+    upward = [
+        f"{SOURCES[module].name}:{line} {module} (layer {layer(module)}) imports {target} (layer {layer(target)})"
+        for line, target in imports(TREES[module])
+        if layer(target) > layer(module)
+    ]
+    assert upward == []
+
+
+@pytest.mark.parametrize(("one", "other"), sorted(STRANGERS | {(b, a) for a, b in STRANGERS if "data" not in a}))
+def test_data_models_and_objectives_do_not_know_each_other(one, other):
+    edges = [
+        (module, target)
+        for module in SOURCES
+        for _, target in imports(TREES[module])
+        if module.startswith(one) and target.startswith(other)
+    ]
+    assert edges == []
+
+
+def test_modules_do_not_import_each_other_in_a_circle():
+    """At the top of a module, that is; an import inside a function may close a circle."""
+    graph = {}
+    for name, tree in TREES.items():
+        if name != "seqvae":
+            top = ast.Module([node for node in tree.body if isinstance(node, (ast.Import, ast.ImportFrom))], [])
+            graph[name] = {target for _, target in imports(top)} - {name}
+    assert len(list(TopologicalSorter(graph).static_order())) >= len(graph)
+
+
+def test_the_reader_of_imports_sees_an_upward_edge():
+    tree = ast.parse("def f():\n  from seqvae.training import trainer\n  from seqvae import train, __version__")
+    assert imports(tree) == [(2, "seqvae.training.trainer"), (3, HOMES["train"])]
+    tree = ast.parse("import seqvae\nseqvae.load(seqvae.__version__)")
+    assert imports(tree) == [(2, HOMES["load"])]
+    assert layer("seqvae.training.trainer") == 3 > layer("seqvae.training.settings")
+
+
+# What loading a shared folder could be abused for.
+
+MODULES_OF_PICKLES = {"pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
+FORBIDDEN_CALLS = {
+    "eval",
+    "exec",
+    "compile",
+    "__import__",
+    "torch.load",
+    "torch.save",
+    "os.system",
+    "os.popen",
+    "yaml.load",
+    "yaml.load_all",
+    "yaml.full_load",
+    "yaml.unsafe_load",
+    "pd.read_pickle",
+}
+
+
+def forbidden(tree: ast.AST) -> list[str]:
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names = [alias.name.split(".")[0] for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [str(node.module).split(".")[0]]
+        else:
+            names = []
+        found += [f"{node.lineno}: import {name}" for name in names if name in MODULES_OF_PICKLES]
+        if isinstance(node, ast.Call):
+            if ast.unparse(node.func) in FORBIDDEN_CALLS:
+                found.append(f"{node.lineno}: {ast.unparse(node.func)}")
+            for keyword in node.keywords:
+                if (
+                    keyword.arg in ("allow_pickle", "shell", "trust_remote_code")
+                    and ast.unparse(keyword.value) != "False"
+                ):
+                    found.append(f"{node.lineno}: {keyword.arg}={ast.unparse(keyword.value)}")
+        if isinstance(node, ast.ExceptHandler) and node.type is None:
+            found.append(f"{node.lineno}: bare except")
+    return found
+
+
+@pytest.mark.parametrize("module", SOURCES)
+def test_no_module_can_run_code_from_a_file_or_swallow_every_error(module):
+    assert forbidden(TREES[module]) == []
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import pickle",
+        "from dill import load",
+        "torch.load(path, weights_only=True)",
+        "eval('1')",
+        "yaml.load(text, Loader=Loader)",
+        "numpy.load(path, allow_pickle=True)",
+        "subprocess.run(command, shell=True)",
+        "try:\n    f()\nexcept:\n    pass",
+    ],
+)
+def test_the_reader_of_calls_sees_what_is_forbidden(code):
+    assert len(forbidden(ast.parse(code))) == 1
+    assert forbidden(ast.parse("model.eval()\nre.compile('a')\nnumpy.load(path, allow_pickle=False)")) == []
+
+
+def test_the_training_loop_names_no_method():
+    from seqvae.objectives.registry import strategy_types
+
+    names = [name for name in strategy_types() if "_" in name]
+    assert len(names) >= 3
+    for path in (PACKAGE / "training").glob("*.py"):
+        assert [name for name in names if name in path.read_text(encoding="utf-8")] == [], path.name
+
+
+# What an import costs.
+
+HEAVY = ("torch", "numpy", "datasets", "pyarrow", "pandas", "pooch", "sentencepiece", "sacrebleu", "safetensors")
+
+
+@pytest.mark.parametrize(
+    "module", ["seqvae", "seqvae.errors", "seqvae.io.storage", "seqvae.cli.console", "seqvae.cli.app"]
+)
+def test_importing_what_help_needs_imports_nothing_heavy(module):
+    code = f"import sys, {module}; print([name for name in {HEAVY!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=PACKAGE.parent, capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "[]", done.stderr
