@@ -55,10 +55,13 @@ class Grammar:
     >>> grammar.parses(sentence.text), grammar.parses("colourless green ideas sleep furiously")
     (True, False)
 
-    Raises ``SeqVAEError`` E340 if rules are recursive, or a symbol has no rule for some assignment that reaches it.
+    Raises ``SeqVAEError`` E340 if rules are recursive, a symbol has no rule for some assignment that reaches it, or a
+    factor value has no probability.
     """
 
     def __init__(self, factors: Mapping[str, Mapping[str, float]], rules: Iterable[Rule], start: str = "SENTENCE"):
+        if any(probability <= 0 for values in factors.values() for probability in values.values()):
+            raise SeqVAEError("E340", "every factor value of a grammar needs a positive probability")
         self.factors: dict[str, tuple[str, ...]] = {name: tuple(values) for name, values in factors.items()}
         self._start = start
         self._assignments = [
