@@ -55,13 +55,13 @@ class Grammar:
     >>> grammar.parses(sentence.text), grammar.parses("colourless green ideas sleep furiously")
     (True, False)
 
-    Raises ``SeqVAEError`` E340 if rules are recursive, a symbol has no rule for some assignment that reaches it, or a
+    Raises ``SeqVAEError`` E360 if rules are recursive, a symbol has no rule for some assignment that reaches it, or a
     factor value has no probability.
     """
 
     def __init__(self, factors: Mapping[str, Mapping[str, float]], rules: Iterable[Rule], start: str = "SENTENCE"):
         if any(probability <= 0 for values in factors.values() for probability in values.values()):
-            raise SeqVAEError("E340", "every factor value of a grammar needs a positive probability")
+            raise SeqVAEError("E360", "every factor value of a grammar needs a positive probability")
         self.factors: dict[str, tuple[str, ...]] = {name: tuple(values) for name, values in factors.items()}
         self._start = start
         self._assignments = [
@@ -106,7 +106,7 @@ class Grammar:
         """Which assignments have this value, as booleans."""
         if (factor, value) not in self._columns:
             known = ", ".join(f"{name}={'|'.join(values)}" for name, values in self.factors.items())
-            raise SeqVAEError("E341", f"the grammar has no factor {factor}={value}", hint=f"it has {known}")
+            raise SeqVAEError("E361", f"the grammar has no factor {factor}={value}", hint=f"it has {known}")
         return self._columns[factor, value]
 
     def _check(self) -> None:
@@ -118,14 +118,14 @@ class Grammar:
         try:
             order = list(TopologicalSorter(children).static_order())[::-1]
         except CycleError as error:
-            raise SeqVAEError("E340", f"grammar rules are recursive: {' -> '.join(error.args[1])}") from error
+            raise SeqVAEError("E360", f"grammar rules are recursive: {' -> '.join(error.args[1])}") from error
         reached = defaultdict(lambda: np.zeros(len(self._assignments), dtype=bool), {self._start: self._prior > 0})
         for symbol in order:
             options = self._rules[symbol]
             stuck = reached[symbol] & (sum(probability for _, probability in options) == 0)
             if stuck.any():
                 example = self._assignments[int(stuck.argmax())]
-                raise SeqVAEError("E340", f"grammar symbol {symbol} has no rule for {example}")
+                raise SeqVAEError("E360", f"grammar symbol {symbol} has no rule for {example}")
             for expansion, probability in options:
                 for part in expansion:
                     reached[part] = reached[part] | (reached[symbol] & (probability > 0))
@@ -171,7 +171,7 @@ class Grammar:
         """log p(text | given) in nats, summed over derivations and over the factors not given; -inf if none exists.
 
         ``given`` are factors and their values: ``log_prob(text, topic="garden", tense="past")``. Raises ``SeqVAEError``
-        E341 for a factor or value that the grammar does not have.
+        E361 for a factor or value that the grammar does not have.
         """
         prior = self._prior
         for factor, value in given.items():
