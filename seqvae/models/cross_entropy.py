@@ -1,7 +1,9 @@
 """Linear output layer and cross-entropy in one, in chunks: the logits never exist whole.
 
-Forward keeps one log-sum-exp per token; backward recomputes each chunk's logits under whatever weight the objective
-puts on each token. Products run in bf16 under autocast, sums in fp32.
+In training the gradient is formed in the forward pass, while a chunk's logits are there, for a weight of 1 on every
+token; where the loss turns out to weigh all tokens alike (a sum or mean of NLLs), backward only scales it. Where it
+does not (importance weights, say), the chunks are computed again under the weights that came. Products run in bf16 under
+autocast, sums in fp32.
 """
 
 from collections.abc import Iterator
@@ -10,8 +12,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-CHUNK_ELEMENTS = {"cpu": 1 << 22, "cuda": 1 << 26}
-"""Logits held at once, by device type: 16 MB of fp32 on a CPU, 256 MB on a GPU."""
+CHUNK_ELEMENTS = {"cpu": 1 << 21, "cuda": 1 << 26}
+"""Logits held at once, by device type: 8 MB of fp32 on a CPU, 256 MB on a GPU."""
 
 
 def _chunks(rows: int, vocab: int, device: torch.device) -> Iterator[slice]:
@@ -30,36 +32,67 @@ def _product_type(hidden: Tensor) -> torch.dtype:
     return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden.dtype
 
 
+class _Gradients:
+    """Sums of the gradients of hidden, weight and bias over the chunks."""
+
+    def __init__(self, hidden: Tensor, weight: Tensor, bias: Tensor | None, dtype: torch.dtype):
+        self.low_hidden, self.low_weight = hidden.to(dtype), weight.to(dtype)
+        self.hidden, self.weight = torch.empty_like(hidden), torch.zeros_like(weight)
+        self.bias = None if bias is None else torch.zeros_like(bias)
+
+    def add(self, rows: slice, logits: Tensor, lse: Tensor, targets: Tensor, upstream: Tensor) -> None:
+        """d nll / d logits = softmax - onehot(target), times ``upstream`` by token; overwrites ``logits``."""
+        grad = logits.sub_(lse[:, None]).exp_()
+        grad.scatter_add_(1, targets[:, None], grad.new_full((len(grad), 1), -1.0))
+        grad.mul_(upstream[:, None])
+        if self.bias is not None:
+            self.bias += grad.sum(0)
+        grad = grad.to(self.low_weight.dtype)
+        self.hidden[rows] = (grad @ self.low_weight).to(self.hidden.dtype)
+        if grad.dtype == self.weight.dtype:
+            self.weight.addmm_(grad.T, self.low_hidden[rows])
+        else:
+            self.weight += grad.T @ self.low_hidden[rows]
+
+
 class _TokenNLL(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, hidden, weight, bias, targets, dtype):
-        low_hidden, low_weight = hidden.to(dtype), weight.to(dtype)
+    def forward(ctx, hidden, weight, bias, targets, ignored, dtype):
+        counted = targets != ignored
         nll = hidden.new_empty(len(hidden), dtype=torch.promote_types(hidden.dtype, torch.float32))
-        lse = torch.empty_like(nll)
+        lse, ones = torch.empty_like(nll), counted.to(nll.dtype)
+        gradients = _Gradients(hidden, weight, bias, dtype) if any(ctx.needs_input_grad[:3]) else None
+        low_hidden, low_weight = hidden.to(dtype), weight.to(dtype)
         for rows in _chunks(len(hidden), len(weight), hidden.device):
             logits = _logits(low_hidden[rows], low_weight, bias)
             lse[rows] = torch.logsumexp(logits, dim=-1)
             nll[rows] = lse[rows] - logits.gather(1, targets[rows, None]).squeeze(1)
-        ctx.save_for_backward(hidden, weight, bias, targets, lse)
-        ctx.dtype = dtype
-        return nll
+            if gradients is not None:
+                gradients.add(rows, logits, lse[rows], targets[rows], ones[rows])
+        ctx.save_for_backward(hidden, weight, bias, targets, counted, lse)
+        ctx.gradients, ctx.dtype = gradients, dtype
+        return torch.where(counted, nll, 0.0)
 
     @staticmethod
     def backward(ctx, upstream):
-        hidden, weight, bias, targets, lse = ctx.saved_tensors
-        low_hidden, low_weight = hidden.to(ctx.dtype), weight.to(ctx.dtype)
-        d_hidden, d_weight = torch.empty_like(hidden), torch.zeros_like(weight)
-        d_bias = None if bias is None else torch.zeros_like(bias)
+        hidden, weight, bias, targets, counted, lse = ctx.saved_tensors
+        upstream = torch.where(counted, upstream, 0.0)
+        found, ctx.gradients = ctx.gradients, None
+        if found is not None and torch.equal(upstream, torch.where(counted, upstream.amax(), 0.0)):
+            scale = upstream.amax()
+            return (
+                found.hidden.mul_(scale),
+                found.weight.mul_(scale),
+                None if bias is None else found.bias.mul_(scale),
+                None,
+                None,
+                None,
+            )
+        found = _Gradients(hidden, weight, bias, ctx.dtype)
         for rows in _chunks(len(hidden), len(weight), hidden.device):
-            grad = torch.exp(_logits(low_hidden[rows], low_weight, bias).sub_(lse[rows, None]))
-            grad.scatter_add_(1, targets[rows, None], grad.new_full((len(grad), 1), -1.0))
-            grad.mul_(upstream[rows, None])
-            if d_bias is not None:
-                d_bias += grad.sum(0)
-            low_grad = grad.to(ctx.dtype)
-            d_hidden[rows] = (low_grad @ low_weight).to(hidden.dtype)
-            d_weight += low_grad.T @ low_hidden[rows]
-        return d_hidden, d_weight, d_bias, None, None
+            logits = _logits(found.low_hidden[rows], found.low_weight, bias)
+            found.add(rows, logits, lse[rows], targets[rows], upstream[rows])
+        return found.hidden, found.weight, found.bias, None, None, None
 
 
 def token_nll(
@@ -67,9 +100,14 @@ def token_nll(
     weight: Float[Tensor, "V H"],
     bias: Float[Tensor, " V"] | None,
     targets: Int[Tensor, " M"],
+    *,
+    ignored: int,
 ) -> Float[Tensor, " M"]:
-    """-log softmax(hidden @ weight.T + bias)[target] in nats for each of M tokens, in fp32 (fp64 for fp64 input)."""
-    return _TokenNLL.apply(hidden, weight, bias, targets, _product_type(hidden))
+    """-log softmax(hidden @ weight.T + bias)[target] in nats for each of M tokens; 0 where the target is ``ignored``.
+
+    fp32 whatever the type of the products (fp64 for fp64 input).
+    """
+    return _TokenNLL.apply(hidden, weight, bias, targets, ignored, _product_type(hidden))
 
 
 @torch.no_grad()

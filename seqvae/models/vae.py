@@ -125,8 +125,8 @@ class SeqVAE(nn.Module):
         samples, sentences = z.shape[:2]
         hidden = self.decoder(inputs[:, :-1].repeat(samples, 1), z.flatten(0, 1))
         targets = tokens[:, 1:].repeat(samples, 1)
-        nll = token_nll(hidden.flatten(0, 1), self.decoder.output_weight, self.decoder.output_bias, targets.flatten())
-        nll = torch.where(targets.flatten() == PAD, 0.0, nll)
+        weight, bias = self.decoder.output_weight, self.decoder.output_bias
+        nll = token_nll(hidden.flatten(0, 1), weight, bias, targets.flatten(), ignored=PAD)
         return nll.view(samples, sentences, -1).sum(-1)
 
     @torch.no_grad()

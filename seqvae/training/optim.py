@@ -10,9 +10,9 @@ from seqvae.training.settings import CosineConfig, OptimizerConfig, ScheduleConf
 
 
 def build_optimizer(config: OptimizerConfig, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-    """The optimizer that a phase names; fused on CUDA, where each launch counts."""
+    """The optimizer that a phase names; fused where PyTorch has such a kernel."""
     parameters = list(parameters)
-    fused = all(parameter.is_cuda for parameter in parameters)
+    fused = all(parameter.device.type in ("cpu", "cuda") for parameter in parameters)
     if config.name == "adamw":
         return torch.optim.AdamW(
             parameters, lr=config.lr, betas=config.betas, weight_decay=config.weight_decay, fused=fused
