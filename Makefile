@@ -18,7 +18,7 @@ demo: .venv/installed
 	$(BIN)/seqvae train --config tiny.yaml --out $(DEMO)
 	$(BIN)/seqvae eval --model $(DEMO)
 	$(BIN)/seqvae sample -n 10 --model $(DEMO)
-	$(BIN)/seqvae interpolate "the film was not good" "my sister will cook dinner" --model $(DEMO)
+	$(BIN)/seqvae interpolate "i happily discussed the ideas in the morning" "the chef will bake our new cake" --model $(DEMO)
 
 test: lint
 	$(BIN)/python -m pytest
