@@ -1,0 +1,1 @@
+"""Measurements: scripts that make the tables in ``benchmarks/results``."""
