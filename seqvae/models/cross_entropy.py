@@ -57,11 +57,12 @@ class _Gradients:
 
 class _TokenNLL(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, hidden, weight, bias, targets, ignored, dtype):
+    def forward(ctx, hidden, weight, bias, targets, ignored, dtype, graded):
         counted = targets != ignored
         nll = hidden.new_empty(len(hidden), dtype=torch.promote_types(hidden.dtype, torch.float32))
         lse, ones = torch.empty_like(nll), counted.to(nll.dtype)
-        gradients = _Gradients(hidden, weight, bias, dtype) if any(ctx.needs_input_grad[:3]) else None
+        wanted = graded and any(ctx.needs_input_grad[:3])
+        gradients = _Gradients(hidden, weight, bias, dtype) if wanted else None
         low_hidden, low_weight = hidden.to(dtype), weight.to(dtype)
         for rows in _chunks(len(hidden), len(weight), hidden.device):
             logits = _logits(low_hidden[rows], low_weight, bias)
@@ -84,15 +85,13 @@ class _TokenNLL(torch.autograd.Function):
                 found.hidden.mul_(scale),
                 found.weight.mul_(scale),
                 None if bias is None else found.bias.mul_(scale),
-                None,
-                None,
-                None,
+                *(None,) * 4,
             )
         found = _Gradients(hidden, weight, bias, ctx.dtype)
         for rows in _chunks(len(hidden), len(weight), hidden.device):
             logits = _logits(found.low_hidden[rows], found.low_weight, bias)
             found.add(rows, logits, lse[rows], targets[rows], upstream[rows])
-        return found.hidden, found.weight, found.bias, None, None, None
+        return found.hidden, found.weight, found.bias, *(None,) * 4
 
 
 def token_nll(
@@ -107,7 +106,9 @@ def token_nll(
 
     fp32 whatever the type of the products (fp64 for fp64 input).
     """
-    return _TokenNLL.apply(hidden, weight, bias, targets, ignored, _product_type(hidden))
+    # Inside `apply` gradients are always off, and a parameter always says that it needs one.
+    graded = torch.is_grad_enabled()
+    return _TokenNLL.apply(hidden, weight, bias, targets, ignored, _product_type(hidden), graded)
 
 
 @torch.no_grad()
