@@ -2,8 +2,8 @@
 
 In training the gradient is formed in the forward pass, while a chunk's logits are there, for a weight of 1 on every
 token; where the loss turns out to weigh all tokens alike (a sum or mean of NLLs), backward only scales it. Where it
-does not (importance weights, say), the chunks are computed again under the weights that came. Products run in bf16 under
-autocast, sums in fp32.
+does not (importance weights, say), the chunks are computed again under the weights that came. Products run in bf16
+under autocast, sums in fp32.
 """
 
 from collections.abc import Iterator

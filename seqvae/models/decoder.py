@@ -65,6 +65,11 @@ class Decoder(nn.Module):
         self.output = None if config.tie_weights else nn.Linear(config.hidden, vocab_size, bias=False)
         self.output_bias = nn.Parameter(torch.zeros(vocab_size)) if config.output_bias else None
 
+    def reset_parameters(self) -> None:
+        """Its own parameter, beside those of its modules."""
+        if self.output_bias is not None:
+            nn.init.zeros_(self.output_bias)
+
     @property
     def output_weight(self) -> Float[Tensor, "V H"]:
         return self.embedding.weight if self.output is None else self.output.weight
