@@ -50,7 +50,7 @@ class LiveTable:
         for line in self._rows.render(event, train_rows=False):
             style = "bold" if line.endswith("*best") else None
             self._progress.console.print(line, style=style, markup=False, highlight=False)
-        if event["event"] == "phase":
+        if event["event"] in ("phase", "resume"):
             self._progress.start_task(self._bar)
             self._progress.update(self._bar, description=event["name"], total=event["total_steps"])
         if "step" in event:

@@ -59,9 +59,10 @@ class Rows:
             return [f"{name:<9}{text}" for name, text in event["facts"].items()]
         if kind == "note":
             return [f"note     {event['text']}"]
-        if kind == "phase":
+        if kind in ("phase", "resume"):
             self._total = event["total_steps"]
             title = [f"phase    {event['name']}: at most {event['steps']:,} updates"] if event["phases"] > 1 else []
+            title += [f"resume   at update {event['step']:,}"] if kind == "resume" else []
             return [*title, _line(COLUMNS)]
         if kind == "train":
             self._last_train = event

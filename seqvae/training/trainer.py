@@ -128,15 +128,19 @@ class Trainer:
         for part in self.task.phases[index].reset:
             self.model.reset(part)
         self._build_stage()
-        phases = self.task.phases
-        ahead = sum(phase.total_steps(self.stage.epoch_steps) for phase in phases[index:])
-        total = self.progress.step + ahead
-        self._emit("phase", name=phases[index].name, phases=len(phases), steps=self.stage.steps, total_steps=total)
+        self._announce("phase")
 
     def _build_stage(self) -> None:
         epoch_steps = -(-len(self.task.plan(0)) // self.config.accumulate)
         self.stage = Stage(self.task.phases[self.progress.phase], self.model, epoch_steps)
         self.objective, self.optimizers = self.stage.objective, self.stage.optimizers
+
+    def _announce(self, event: str) -> None:
+        """Tell the present phase, and how many updates the run can come to."""
+        phases, progress = self.task.phases, self.progress
+        ahead = sum(phase.total_steps(self.stage.epoch_steps) for phase in phases[progress.phase :])
+        total = progress.step - progress.phase_step + ahead
+        self._emit(event, name=self.stage.phase.name, phases=len(phases), steps=self.stage.steps, total_steps=total)
 
     def _end_phase(self) -> None:
         """Go on from the best weights of this phase: to the next one, or to the end."""
@@ -219,4 +223,5 @@ class Trainer:
         states.restore_strategies(self.objective.strategies, checkpoint.training)
         for name, optimizer in self.optimizers.items():
             states.restore_optimizer(name, optimizer, checkpoint.training)
+        self._announce("resume")
         states.restore_random({"noise": self.noise}, checkpoint.training)
