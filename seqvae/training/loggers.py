@@ -13,11 +13,14 @@ Event = Mapping[str, Any]
 
 COLUMNS = ("step", "epoch", "-elbo", "rec", "kl", "beta", "active", "ppl≤", "tok/s", "left")
 _WIDTHS = (7, 6, 8, 8, 7, 6, 7, 8, 8, 7)
-_RECORDED = ("phase", "train", "valid", "note", "end")
 
 
 class MetricsFile:
-    """``metrics.jsonl``: one JSON object a line, append only; a resumed run cuts what it will write again."""
+    """``metrics.jsonl``: one JSON object a line, append only.
+
+    It holds the events that belong to a step; those about this process (start, resume) would differ where a run was
+    resumed. ``keep_bytes``: a resumed run cuts what it will write again.
+    """
 
     def __init__(self, path: Path, *, keep_bytes: int = 0):
         with storage.storage_errors(path):
@@ -27,7 +30,7 @@ class MetricsFile:
         self._path = path
 
     def __call__(self, event: Event) -> None:
-        if event["event"] in _RECORDED:
+        if "step" in event and event["event"] != "resume":
             line = json.dumps(storage.jsonable(event), ensure_ascii=False) + "\n"
             with storage.storage_errors(self._path):
                 self._file.write(line.encode())
