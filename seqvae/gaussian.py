@@ -52,7 +52,7 @@ def kl_to_standard(mean: Float[Tensor, "B Z"], logvar: Float[Tensor, "B Z"]) -> 
     return 0.5 * (mean.square() + torch.expm1(logvar) - logvar)
 
 
-def log_mean_exp(values: Float[Tensor, "S *B"], dim: int = 0) -> Float[Tensor, " *B"]:
-    """log of the mean of exp(values) along ``dim``, computed in log-space."""
+def log_mean_exp(values: Float[Tensor, "S *B"]) -> Float[Tensor, " *B"]:
+    """log of the mean of exp(values) over the samples S, computed in log-space."""
     (values,) = _wide(values)
-    return torch.logsumexp(values, dim) - math.log(values.shape[dim])
+    return torch.logsumexp(values, 0) - math.log(len(values))

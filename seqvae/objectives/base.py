@@ -6,7 +6,7 @@ method: it calls the hooks below, each a no-op by default.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -36,6 +36,7 @@ class Dims:
         return steps if steps is not None else round((epochs or 0.0) * self.epoch_steps)
 
 
+@runtime_checkable
 class Model(Protocol):
     """What strategies see of the model."""
 
@@ -46,6 +47,7 @@ class Model(Protocol):
     def reset(self, part: str) -> None: ...
 
 
+@runtime_checkable
 class Loop(Protocol):
     """What strategies see of the training loop.
 

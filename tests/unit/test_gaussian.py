@@ -158,11 +158,10 @@ def test_the_closed_form_is_refused_for_another_prior():
         GaussianPosterior(*parameters()).kl(Mixture())
 
 
-@pytest.mark.parametrize("dim", [0, 1])
-def test_log_mean_exp_is_the_log_of_the_mean(dim):
+def test_log_mean_exp_is_the_log_of_the_mean_over_samples():
     values = torch.randn(7, SENTENCES, generator=torch.Generator().manual_seed(9))
-    expected = values.double().exp().mean(dim).log()
-    torch.testing.assert_close(gaussian.log_mean_exp(values, dim).double(), expected, rtol=1e-5, atol=1e-6)
+    expected = values.double().exp().mean(0).log()
+    torch.testing.assert_close(gaussian.log_mean_exp(values).double(), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_log_mean_exp_does_not_leave_log_space():
