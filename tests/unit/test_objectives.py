@@ -2,7 +2,7 @@
 
 import copy
 import math
-from typing import Literal
+from typing import ClassVar, Literal
 
 import pytest
 import torch
@@ -342,7 +342,7 @@ class ShapeAConfig(StrategyConfig):
 
 class ShapeA(Strategy):
     Config = ShapeAConfig
-    conflicts = {"beta": "it has a weight of its own"}
+    conflicts: ClassVar = {"beta": "it has a weight of its own"}
 
     def shape_kl(self, terms, step):
         return terms.kl
