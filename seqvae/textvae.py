@@ -16,6 +16,7 @@ from seqvae.data.tokenizers import Tokenizer
 from seqvae.errors import SeqVAEError
 from seqvae.evaluation.likelihood import Progress
 from seqvae.evaluation.report import EvalConfig, EvalReport, evaluate_model
+from seqvae.generation.aggregate import Aggregate, fit_aggregate
 from seqvae.generation.decoding import DecodeConfig, decode
 from seqvae.generation.paths import fractions, interpolate
 from seqvae.models.vae import SeqVAE
@@ -87,23 +88,39 @@ class TextVAE:
             )
         return self._write(torch.from_numpy(codes.copy()), config, _generator(seed))
 
-    def sample(self, n: int = 1, *, seed: int | None = 0, config: DecodeConfig | None = None) -> list[str]:
-        """``n`` texts from codes drawn from the prior, each token drawn from the model unless ``config`` says otherwise.
+    def sample(
+        self,
+        n: int = 1,
+        *,
+        source: Aggregate | None = None,
+        seed: int | None = 0,
+        config: DecodeConfig | None = None,
+    ) -> list[str]:
+        """``n`` texts from codes drawn from the prior; tokens are drawn from the model unless ``config`` says otherwise.
 
-        The same seed gives the same texts; None draws afresh.
+        ``source``: draw the codes from the mixture that `fit_aggregate` gives instead. The same seed gives the same
+        texts; None draws afresh.
         """
-        if self.noiseless:
-            raise SeqVAEError(
-                "E241",
-                "a plain autoencoder has no prior to sample from",
-                hint="reconstruct or interpolate with it, or train with KL weight and noise for a model that samples",
-            )
+        if self.noiseless and source is None:
+            hint = "draw from the codes of a text: `--from aggregate`; in Python `source=vae.fit_aggregate(texts)`"
+            raise SeqVAEError("E241", "a plain autoencoder has no prior to sample from", hint=hint)
         if n < 0:
             raise SeqVAEError("E242", f"cannot draw {n} samples", hint="give a whole number from 0")
         generator = _generator(seed)
-        prior = self.model.prior
+        prior = self.model.prior if source is None else source
         z = torch.zeros(n, 0) if prior is None else prior.sample(n, generator=generator).cpu()
         return self._write(z, config or DecodeConfig(), generator)
+
+    def fit_aggregate(
+        self, texts: Sequence[str] | TokenStore, *, components: int | None = None, seed: int = 0
+    ) -> Aggregate:
+        """A Gaussian mixture fitted to the codes of some texts, to draw from: ``vae.sample(5, source=mixture)``.
+
+        Needs scikit-learn (``pip install "seqvae[latent]"``). ``components``: 10 by default, fewer for few texts.
+        """
+        self._need_latent("draw from the codes of a text")
+        store = texts if isinstance(texts, TokenStore) else TokenStore.from_texts(_listed(texts), self.tokenizer)
+        return fit_aggregate(self.model, store, components=components, seed=seed, noiseless=self.noiseless)
 
     def interpolate(
         self,
