@@ -16,7 +16,6 @@ from seqvae.evaluation.passes import standard_error
 from seqvae.evaluation.text import reconstruction, token_accuracy
 from seqvae.evaluation.verdict import Evidence, Verdict, judge
 
-
 _DIMS_SHOWN = 16
 
 

@@ -57,8 +57,8 @@ class Progress:
         self.position = 0
 
     def record_validation(self, value: float) -> bool:
-        """Whether ``value`` is the best of the phase; NaN never is."""
-        improved = not math.isnan(value) and (self.best is None or value < self.best)
+        """Whether ``value`` is the best of the phase; NaN and infinity never are."""
+        improved = math.isfinite(value) and (self.best is None or value < self.best)
         if improved:
             self.best, self.best_step = value, self.step
         self.bad_validations = 0 if improved else self.bad_validations + 1

@@ -273,7 +273,8 @@ def test_an_unknown_factor_names_the_known_ones():
     for given in ({"colour": "red"}, {"mood": "sideways"}):
         with pytest.raises(SeqVAEError, match="no factor") as caught:
             small().log_prob("a c", **given)
-        assert caught.value.code == "E361" and "mood=up|down" in caught.value.hint
+        assert caught.value.code == "E361"
+        assert "mood=up|down" in caught.value.hint
 
 
 def test_recursive_and_incomplete_rules_are_refused():
