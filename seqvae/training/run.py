@@ -19,6 +19,7 @@ import seqvae
 from seqvae.config import Config
 from seqvae.data.store import Prepared, prepare
 from seqvae.errors import SeqVAEError
+from seqvae.evaluation.passes import evaluating
 from seqvae.io import pretrained, storage
 from seqvae.models.vae import SeqVAE
 from seqvae.textvae import TextVAE
@@ -134,16 +135,14 @@ def _differences(a: Any, b: Any, path: str = "") -> list[str]:
 def _train(config: Config, folder: Path, observers: Sequence[Observer]) -> Run:
     runtime = Runtime.choose(config.train)
     config = config.replace(**{"train.threads": runtime.threads})
+    storage.recover(folder)
+    storage.recover(folder / CHECKPOINTS)
     checkpoint, notes = states.newest_intact(folder / CHECKPOINTS)
     if checkpoint is not None and checkpoint.progress.finished:
         return Run(folder, finished=True)
     prepared = prepare(config.data, config.tokenizer)
     _check_data(folder, prepared, resumed=checkpoint is not None)
-    with storage.storage_errors(folder):
-        (folder / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
-    storage.recover(folder)
-    storage.recover(folder / CHECKPOINTS)
-    if checkpoint is None:
+    if checkpoint is None:  # The config comes first: with it, whatever a crash leaves can be resumed.
         storage.write_bytes(folder / CONFIG, config.to_yaml().encode())
         storage.write_json(folder / PROVENANCE, _provenance(prepared, runtime))
     metrics = MetricsFile(folder / METRICS, keep_bytes=0 if checkpoint is None else checkpoint.log_bytes)
@@ -172,12 +171,12 @@ def _build(
     model = SeqVAE(config.model, prepared.tokenizer.vocab_size).to(runtime.device)
 
     def save_model(trainer: Trainer) -> None:
-        vae = TextVAE(trainer.model, prepared.tokenizer, noiseless=trainer.stage.noiseless)
+        with evaluating(trainer.model):
+            vae = TextVAE(trainer.model, prepared.tokenizer, noiseless=trainer.stage.noiseless)
         progress = trainer.progress
         facts = {"corpus": config.data.corpus or "own text", "updates": progress.step, "seed": config.train.seed}
         facts |= {f"best validation {trainer.stage.monitor}": progress.best}
         pretrained.save(folder / MODEL, vae, facts=facts)
-        trainer.model.train()
 
     return Trainer(
         model,

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import torch
 
+from seqvae.errors import SeqVAEError
 from seqvae.models.vae import SeqVAE
 from seqvae.objectives.base import Dims, Objective
 from seqvae.training.optim import build_optimizer, learning_rate
@@ -29,6 +30,13 @@ class Stage:
             strategy.build(dims)
         self.objective = Objective(model, strategies, phase.samples).to(model.device)
         self.optimizers = self._build_optimizers(model)
+        if phase.monitor == "elbo" and self.noiseless:
+            raise SeqVAEError(
+                "E217",
+                "`monitor: elbo` cannot pick the best weights of a plain autoencoder, which has no KL",
+                where=f"phase `{phase.name}`",
+                hint="leave `monitor` at auto, or set it to rec",
+            )
 
     def _build_optimizers(self, model: SeqVAE) -> Mapping[str, torch.optim.Optimizer]:
         """``main`` for the model and for what strategies leave unclaimed; theirs as ``<strategy>.<name>``."""

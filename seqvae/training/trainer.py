@@ -94,13 +94,14 @@ class Trainer:
 
     def _update(self, batches: list[Batch], parts: frozenset[str]) -> Terms:
         """Gradients are summed over all sentences of an update, then divided by their number: no mean of means."""
-        sentences = sum(len(batch) for batch in batches)
+        sentences, total = sum(len(batch) for batch in batches), 0.0
         for optimizer in self.optimizers.values():
             optimizer.zero_grad(set_to_none=True)
         for batch in batches:
             with self.task.runtime.autocast():
                 loss, terms = self.objective(batch, self.step, self.noise)
             (loss / sentences).backward()
+            total = total + loss.detach()
             rec, kl, tokens = terms.rec.detach().mean(0).sum(), terms.kl.detach().sum(), terms.tokens.sum()
             self.sums += torch.stack([rec, kl, torch.full_like(rec, len(batch)), tokens]).to(self.sums)
         for name, modules in self.model.parts().items():
@@ -108,7 +109,8 @@ class Trainer:
                 for module in modules:
                     module.zero_grad(set_to_none=True)
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
-        if not torch.isfinite(norm + loss.detach()):
+        others = [p.grad for p in self.objective.parameters() if p.grad is not None]
+        if not torch.isfinite(norm + total + torch.nn.utils.get_total_norm(others)):
             raise SeqVAEError(
                 "E501",
                 f"the loss or its gradient is not finite at step {self.progress.step + 1}; the update was not applied",
