@@ -97,18 +97,25 @@ def newest_run(runs: Path = Path("runs"), *, stem: str | None = None, with_model
 
 
 def _new_folder(folder: Path) -> Path:
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if not _unused(folder):
         what = "the run folder is not empty, and no run is ever overwritten"
         hint = f"go on with it by `seqvae train --resume {folder}`, or choose another --out"
         raise SeqVAEError("E704", what, where=str(folder), hint=hint)
     return folder
 
 
+def _unused(folder: Path) -> bool:
+    """Whether nothing stands there but what a process left that was killed before the run had its config."""
+    if not folder.is_dir():
+        return not folder.exists()
+    return all(path.name.startswith(".tmp-") for path in folder.iterdir())
+
+
 def _resumed_config(folder: Path, config: Config | None) -> Config:
     """The config that the run was begun with; one that is given must agree with it."""
     path = folder / CONFIG
     if not path.is_file():
-        if config is not None and (not folder.exists() or not any(folder.iterdir())):
+        if config is not None and _unused(folder):
             return config
         raise SeqVAEError("E404", "there is no run to resume", where=str(folder), hint="`ls runs` shows the runs here")
     saved = Config.from_yaml(path)
