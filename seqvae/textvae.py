@@ -96,7 +96,7 @@ class TextVAE:
         seed: int | None = 0,
         config: DecodeConfig | None = None,
     ) -> list[str]:
-        """``n`` texts from codes drawn from the prior; tokens are drawn from the model unless ``config`` says otherwise.
+        """``n`` texts from codes drawn from the prior; tokens are drawn too unless ``config`` says otherwise.
 
         ``source``: draw the codes from the mixture that `fit_aggregate` gives instead. The same seed gives the same
         texts; None draws afresh.

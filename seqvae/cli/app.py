@@ -10,12 +10,21 @@ from seqvae.cli.evaluate import evaluate
 from seqvae.cli.generate import interpolate, reconstruct, sample
 from seqvae.cli.train import train
 
+EXAMPLES = """\b
+For instance:
+  seqvae train --config tiny.yaml
+  seqvae interpolate "a sentence" "another one"
+  seqvae sample -n 10
+"""
+
 app = typer.Typer(
     name="seqvae",
     help="Variational autoencoders over text: train, measure, sample, walk between sentences.",
+    epilog=EXAMPLES,
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # square brackets in the help are text
 )
 app.command()(train)
 app.command("eval")(evaluate)

@@ -26,11 +26,11 @@ INTERNAL, INTERRUPTED = 1, 130
 @functools.cache
 def narration() -> Console:
     """The console on stderr for whatever is not data; colour only on a terminal and without ``NO_COLOR``."""
-    return Console(stderr=True, highlight=False, soft_wrap=True)
+    return Console(stderr=True, highlight=False, emoji=False, soft_wrap=True)
 
 
 def say(text: str) -> None:
-    """One line of narration, word for word: no markup is read in it."""
+    """One line of narration, word for word: neither markup nor emoji names are read in it."""
     narration().print(text, markup=False)
 
 

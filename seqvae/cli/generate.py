@@ -1,27 +1,44 @@
 """``seqvae sample``, ``interpolate`` and ``reconstruct``."""
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from seqvae.cli.console import emit_json, emit_lines, run_verb
-from seqvae.cli.options import DeviceOption, JsonOption, ModelOption, SeedOption, chosen_seed, load_model
+from seqvae.cli.console import emit_json, emit_lines, run_verb, say
+from seqvae.cli.options import (
+    DeviceOption,
+    JsonOption,
+    ModelOption,
+    SeedOption,
+    chosen_seed,
+    load_model,
+    read_sentences,
+    tell_unknown_words,
+)
 from seqvae.errors import SeqVAEError
 
 if TYPE_CHECKING:
+    from seqvae.generation.aggregate import Aggregate
     from seqvae.generation.decoding import DecodeConfig
+    from seqvae.textvae import TextVAE
 
 GreedyOption = Annotated[bool, typer.Option("--greedy", help="Write the likeliest token at each step.")]
 BeamOption = Annotated[int | None, typer.Option("--beam", metavar="K", help="Beam search with K hypotheses.")]
 UnkOption = Annotated[bool, typer.Option("--allow-unk", help="Let <unk> be written.")]
 TemperatureOption = Annotated[
-    float | None, typer.Option("--temperature", help="Draw tokens, logits divided by this [default: 1].")
+    float | None, typer.Option("--temperature", metavar="T", help="Draw tokens, logits divided by T.")
 ]
-TopKOption = Annotated[int | None, typer.Option("--top-k", help="Draw from the K likeliest tokens.")]
+TopKOption = Annotated[
+    int | None, typer.Option("--top-k", metavar="K", help="Draw tokens from the K likeliest of each step.")
+]
 TopPOption = Annotated[
-    float | None, typer.Option("--top-p", help="Draw from the likeliest tokens that hold this probability.")
+    float | None, typer.Option("--top-p", metavar="P", help="Draw tokens from the likeliest that hold probability P.")
 ]
-LengthOption = Annotated[int, typer.Option("--max-length", help="Most tokens in a sentence.")]
+LengthOption = Annotated[
+    int, typer.Option("--max-length", metavar="N", help="Most tokens in a sentence, its end counted.")
+]
 
 
 def _decoding(
@@ -45,9 +62,18 @@ def _decoding(
 
 @run_verb()
 def sample(
-    n: Annotated[int, typer.Option("-n", "--number", min=0, help="How many sentences.")] = 10,
+    n: Annotated[int, typer.Option("-n", "--number", metavar="N", min=0, help="How many sentences.")] = 10,
     model: ModelOption = None,
-    source: Annotated[Literal["prior", "aggregate"], typer.Option("--from", help="Where codes come from.")] = "prior",
+    source: Annotated[
+        Literal["prior", "aggregate"],
+        typer.Option("--from", help="prior: p(z); aggregate: a Gaussian mixture fitted to the codes of a text."),
+    ] = "prior",
+    file: Annotated[
+        Path | None,
+        typer.Option(
+            "--input", metavar="FILE", help="Text for --from aggregate.", show_default="the model's training text"
+        ),
+    ] = None,
     temperature: TemperatureOption = None,
     top_k: TopKOption = None,
     top_p: TopPOption = None,
@@ -59,33 +85,54 @@ def sample(
     device: DeviceOption = "auto",
     json: JsonOption = False,
 ) -> None:
-    """Write sentences from codes drawn from the prior: one line each on stdout.
+    """Write new sentences, from codes drawn from the prior.
 
-    Tokens are drawn from the model at temperature 1 (ancestral sampling) unless an option says otherwise.
+    One line each on stdout. Tokens are drawn from the model as it is (temperature 1) unless an option says otherwise.
     """
+    if file is not None and source == "prior":
+        hint = "add `--from aggregate`, or leave --input away"
+        raise SeqVAEError("E215", "--input and --from prior contradict each other", hint=hint)
     drawn = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
     config = _decoding(default="sample", greedy=greedy, beam=beam, allow_unk=allow_unk, max_length=max_length, **drawn)
-    vae = load_model(model, device)
-    texts = vae.sample(n, seed=chosen_seed(seed), config=config)
-    _emit([{"text": text} for text in texts], json)
+    vae, folder = load_model(model, device)
+    seed = chosen_seed(seed)
+    mixture = _fit_aggregate(vae, folder, file, seed) if source == "aggregate" else None
+    _emit(vae.sample(n, source=mixture, seed=seed, config=config), json)
+
+
+def _fit_aggregate(vae: "TextVAE", folder: Path, file: Path | None, seed: int) -> "Aggregate":
+    mixture = vae.fit_aggregate(read_sentences(folder, vae, "train", file), seed=seed)
+    codes = "means" if vae.noiseless else "draws"
+    text = "the training text" if file is None else file
+    count = f"{len(mixture.weights)} Gaussian" + ("s" if len(mixture.weights) > 1 else "")
+    say(f"codes    from {count}, fitted to the posterior {codes} of {mixture.sentences:,} sentences of {text}")
+    return mixture
 
 
 @run_verb()
 def interpolate(
-    a: Annotated[str, typer.Argument(help="The sentence to start from.")],
-    b: Annotated[str, typer.Argument(help="The sentence to end at.")],
+    a: Annotated[str, typer.Argument(metavar="A", help="The sentence to start from.")],
+    b: Annotated[str, typer.Argument(metavar="B", help="The sentence to end at.")],
     model: ModelOption = None,
-    steps: Annotated[int, typer.Option(min=1, help="Points on the way, both ends included.")] = 8,
-    path: Annotated[Literal["slerp", "lerp"], typer.Option(help="Along a great circle, or straight.")] = "slerp",
+    steps: Annotated[int, typer.Option(metavar="N", min=1, help="Points on the way, both ends included.")] = 8,
+    path: Annotated[
+        Literal["slerp", "lerp"], typer.Option(help="slerp: along a great circle; lerp: straight.")
+    ] = "slerp",
     beam: BeamOption = None,
     allow_unk: UnkOption = False,
     max_length: LengthOption = 200,
     device: DeviceOption = "auto",
     json: JsonOption = False,
 ) -> None:
-    """Walk from one sentence to another through the latent space. The ends are reconstructions of the two sentences."""
+    """Walk from one sentence to another through the latent space.
+
+    Each line on stdout is a place t between 0 and 1 and the sentence there, greedy unless --beam is given. The ends are
+    reconstructions of the two sentences. Put `--` before sentences that begin with a dash.
+    """
     config = _decoding(default="greedy", greedy=False, beam=beam, allow_unk=allow_unk, max_length=max_length)
-    points = load_model(model, device).interpolate(a, b, steps, path=path, config=config)
+    vae, _ = load_model(model, device)
+    tell_unknown_words(vae, [a, b])
+    points = vae.interpolate(a, b, steps, path=path, config=config)
     if json:
         emit_json([{"t": t, "text": text} for t, text in points])
     else:
@@ -94,7 +141,7 @@ def interpolate(
 
 @run_verb()
 def reconstruct(
-    texts: Annotated[list[str], typer.Argument(help="Sentences.")],
+    texts: Annotated[list[str], typer.Argument(metavar="TEXT...", help="Sentences.")],
     model: ModelOption = None,
     temperature: TemperatureOption = None,
     top_k: TopKOption = None,
@@ -106,16 +153,20 @@ def reconstruct(
     device: DeviceOption = "auto",
     json: JsonOption = False,
 ) -> None:
-    """Send sentences through their latent code and back (posterior mean, greedy unless an option says otherwise)."""
+    """Send sentences through their latent code and back.
+
+    One line each on stdout: what the decoder writes from the posterior mean, greedy unless an option says otherwise.
+    Put `--` before sentences that begin with a dash.
+    """
     drawn = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
     config = _decoding(default="greedy", greedy=False, beam=beam, allow_unk=allow_unk, max_length=max_length, **drawn)
-    vae = load_model(model, device)
-    back = vae.reconstruct(texts, config=config, seed=chosen_seed(seed) if config.strategy == "sample" else 0)
-    _emit([{"text": text} for text in back], json)
+    vae, _ = load_model(model, device)
+    tell_unknown_words(vae, texts)
+    _emit(vae.reconstruct(texts, config=config, seed=chosen_seed(seed) if config.strategy == "sample" else 0), json)
 
 
-def _emit(rows: list[dict[str, str]], json: bool) -> None:
+def _emit(texts: Sequence[str], json: bool) -> None:
     if json:
-        emit_json(rows)
+        emit_json([{"text": text} for text in texts])
     else:
-        emit_lines(row["text"] for row in rows)
+        emit_lines(texts)

@@ -1,7 +1,8 @@
-"""Options that several verbs share, and the model that they act on."""
+"""Options that several verbs share, and the model and the text that they act on."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -9,22 +10,38 @@ from seqvae.cli.console import say
 from seqvae.errors import SeqVAEError
 
 if TYPE_CHECKING:
+    from seqvae.config import Config
+    from seqvae.data.store import TokenStore
     from seqvae.textvae import TextVAE
 
 ModelOption = Annotated[
-    Path | None, typer.Option("--model", metavar="DIR", help="A run or model folder [default: the newest in ./runs].")
+    Path | None,
+    typer.Option("--model", metavar="DIR", help="A run or model folder.", show_default="the newest run in ./runs"),
 ]
-DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")]
+DeviceOption = Annotated[str, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:N or mps.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 SeedOption = Annotated[
-    int | None, typer.Option("--seed", min=0, help="Seed of whatever is drawn [default: a new one, shown on stderr].")
+    int | None,
+    typer.Option(
+        "--seed", metavar="N", min=0, help="Seed of whatever is drawn.", show_default="a new one, named on stderr"
+    ),
 ]
 
+Split = Literal["train", "valid", "test"]
 
-def chosen_model(path: Path | None) -> Path:
-    """The folder that ``--model`` names, or the newest run in ./runs that has a model, named on stderr."""
-    if path is not None:
-        return path
+_WORDS_SHOWN = 10
+
+
+def load_model(path: Path | None, device: str) -> tuple["TextVAE", Path]:
+    """The model that ``--model`` names, or that of the newest run (named on stderr), and its model folder."""
+    from seqvae.io import pretrained
+    from seqvae.training.runtime import choose_device
+
+    folder = pretrained.model_folder(_newest_run() if path is None else path)
+    return pretrained.load(folder, device=choose_device(device)), folder
+
+
+def _newest_run() -> Path:
     from seqvae.training.run import newest_run
 
     newest = newest_run(with_model=True)
@@ -35,12 +52,51 @@ def chosen_model(path: Path | None) -> Path:
     return newest
 
 
-def load_model(path: Path | None, device: str) -> "TextVAE":
-    from seqvae.io.pretrained import load
-    from seqvae.training.runtime import choose_device
+def run_config(folder: Path) -> "Config | None":
+    """The config of the run that a model folder lies in; None for a folder that was copied out of its run."""
+    from seqvae.config import Config
 
-    folder = chosen_model(path)
-    return load(folder, device=choose_device(device))
+    path = folder.parent / "config.yaml"
+    return Config.from_yaml(path) if path.is_file() else None
+
+
+def read_sentences(folder: Path, vae: "TextVAE", split: Split, file: Path | None) -> "TokenStore":
+    """The sentences of ``file``, or of a split of the model's own data; what is remarkable goes to stderr."""
+    from seqvae.data.corpora import DataConfig
+    from seqvae.data.store import prepare
+
+    if file is not None:
+        data, split = DataConfig(test=file), "test"
+    elif (config := run_config(folder)) is not None:
+        data = config.data
+    else:
+        what = "this model folder does not say which text it belongs to"
+        raise SeqVAEError("E214", what, where=str(folder), hint="name a text file with `--input FILE`")
+    try:
+        prepared = prepare(data, vae.tokenizer, splits=[split])
+    except SeqVAEError as error:
+        if error.code != "E220":
+            raise
+        hint = f"name another split, or a text file with `--input FILE`; the run was given {_given(data)}"
+        raise SeqVAEError("E220", f"the run has no {split} text", where=str(folder), hint=hint) from None
+    for note in prepared.notes:
+        say(f"note     {note}")
+    return prepared.splits[split]
+
+
+def _given(data) -> str:
+    return ", ".join(f"data.{split}" for split in ("train", "valid", "test") if getattr(data, split) is not None)
+
+
+def tell_unknown_words(vae: "TextVAE", texts: Sequence[str]) -> None:
+    """Name on stderr the words that the model cannot know, since nothing of them can come back."""
+    from seqvae.types import SPECIALS, UNK
+
+    words = dict.fromkeys(word for text in texts for word in text.split())
+    unknown = [repr(word) for word in words if UNK in vae.tokenizer.encode(word) and word != SPECIALS[UNK]]
+    if unknown:
+        more = f" and {len(unknown) - _WORDS_SHOWN} more" if len(unknown) > _WORDS_SHOWN else ""
+        say(f"note     words that the model does not know: {', '.join(unknown[:_WORDS_SHOWN])}{more}")
 
 
 def chosen_seed(seed: int | None) -> int:

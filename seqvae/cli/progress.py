@@ -1,4 +1,4 @@
-"""How training is shown: a table that grows, with a progress bar under it on a terminal."""
+"""What long verbs show on stderr: a table that grows with a bar under it on a terminal, plain lines elsewhere."""
 
 import contextlib
 import json
@@ -11,6 +11,8 @@ from seqvae.io.storage import jsonable
 
 if TYPE_CHECKING:
     from rich.progress import Progress
+
+    from seqvae.evaluation.likelihood import Progress as OnProgress
 
 Observer = Callable[[Mapping[str, Any]], None]
 
@@ -27,8 +29,22 @@ def training_display(*, as_json: bool) -> Iterator[list[Observer]]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[now]}"))
-    with Progress(*columns, console=narration(), transient=True) as progress:
+    # Rich would send what is printed on stdout to stderr, to keep it above the bar; but that is data.
+    with Progress(*columns, console=narration(), transient=True, redirect_stdout=False) as progress:
         yield [*observers, LiveTable(progress)]
+
+
+@contextlib.contextmanager
+def evaluation_display(sentences: int) -> Iterator["OnProgress | None"]:
+    """What ``evaluate`` reports its progress to: a bar where stderr is a terminal, else nothing."""
+    if not narration().is_terminal:
+        yield None
+        return
+    from rich.progress import Progress
+
+    with Progress(console=narration(), transient=True) as progress:
+        bar = progress.add_task("evaluating", total=sentences)
+        yield lambda done, total: progress.update(bar, completed=done, total=total)
 
 
 def _print_json(event: Mapping[str, Any]) -> None:

@@ -10,6 +10,7 @@ from seqvae.cli.progress import training_display
 from seqvae.errors import SeqVAEError
 
 if TYPE_CHECKING:
+    from seqvae.config import Config
     from seqvae.training.run import Run
 
 
@@ -21,10 +22,14 @@ def train(
     changes: Annotated[
         list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change a setting; may be repeated.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(metavar="DIR", help="The run's folder [default: new in ./runs].")] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="The run's folder.", show_default="a new one in ./runs")
+    ] = None,
     resume: Annotated[
         str | None,
-        typer.Option(metavar="RUN", help="Go on with a run; auto: the newest one, or begin if there is none."),
+        typer.Option(
+            metavar="RUN", help="Go on with a run; auto: the newest of the config, or begin if there is none."
+        ),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print each event as a line of JSON on stdout.")] = False,
 ) -> None:
@@ -39,18 +44,18 @@ def train(
     if changes and config is None and resume is None:
         raise SeqVAEError("E212", "--set changes a config, and none is given", hint="add `--config tiny.yaml`, say")
     settings = None if config is None else Config.from_yaml(config, changes or ())
-    folder = _resumed_folder(resume, config, out)
+    folder = _resumed_folder(resume, settings, out)
     if folder is not None and settings is None and changes:
         settings = Config.from_yaml(folder / runs.CONFIG, changes)
     if folder is None and out is None and config is not None:
-        out = runs.default_folder(Path(config).stem)
+        out = runs.new_folder(Path(config).stem)
     with training_display(as_json=json) as observers:
         result = runs.train(settings, out=out, resume=folder, observers=observers)
     _report(result)
 
 
-def _resumed_folder(resume: str | None, config: str | None, out: Path | None) -> Path | None:
-    """The run to go on with. ``auto``: --out if given, else the newest run (of this config, if one is given)."""
+def _resumed_folder(resume: str | None, config: "Config | None", out: Path | None) -> Path | None:
+    """The run to go on with. ``auto``: --out if given, else the newest run (of those with these settings, if any)."""
     if resume is None:
         return None
     if resume != "auto":
@@ -61,7 +66,7 @@ def _resumed_folder(resume: str | None, config: str | None, out: Path | None) ->
 
     if out is not None:
         return out if (out / CONFIG).exists() else None
-    return newest_run(stem=None if config is None else Path(config).stem)
+    return newest_run(config=config)
 
 
 def _report(result: "Run") -> None:

@@ -43,40 +43,34 @@ class EvalReport:
 
     split: str
     sentences: int = _metric("sentences", "")
-    tokens: int = _metric("tokens", "predicted tokens: the end of a sentence counted, its start not")
-    elbo_nats: float | None = _metric("-ELBO", "rec + KL, an upper bound on NLL")
+    tokens: int = _metric("tokens", "predicted: EOS counted, BOS not")
+    elbo_nats: float | None = _metric("-ELBO", "rec + KL, an upper bound on the NLL")
     elbo_se: float | None
-    rec_nats: float = _metric("rec", "-log p(x|z): the cost of the sentence given its code")
-    kl_nats: float | None = _metric("KL", "the cost of the code, over the same samples as rec")
+    rec_nats: float = _metric("rec", "-log p(x|z): the sentence by its code")
+    kl_nats: float | None = _metric("KL", "the cost of the code, same z as rec")
     kl_analytic_nats: float | None = _metric("KL, closed form", "the same without sampling noise")
     kl_dims_nats: list[float] | None
-    iw_nats: float | None = _metric(
-        "IW-NLL", "importance-weighted bound, tighter than -ELBO; exact for a language model"
-    )
+    iw_nats: float | None = _metric("IW-NLL", "importance-weighted, tighter bound")
     iw_se: float | None
-    iw_samples: int | None = _metric("k", "samples of z for each sentence, for IW-NLL and -ELBO")
-    ppl_iw: float | None = _metric("PPL (IW)", "exp(IW-NLL in all / tokens)", 2)
-    ppl_elbo: float | None = _metric("PPL (ELBO)", "exp(-ELBO in all / tokens)", 2)
-    nats_per_word: float | None = _metric(
-        "nats per word", "IW-NLL in all / whitespace words: compares across tokenizers"
-    )
-    nats_per_character: float | None = _metric("nats per character", "IW-NLL in all / characters")
-    mi_nats: float | None = _metric("MI", "what the code tells about the sentence")
+    iw_samples: int | None = _metric("k", "samples of z for each sentence")
+    ppl_iw: float | None = _metric("PPL (IW)", "exp(total IW-NLL / tokens)", 2)
+    ppl_elbo: float | None = _metric("PPL (ELBO)", "exp(total -ELBO / tokens)", 2)
+    nats_per_word: float | None = _metric("nats per word", "total IW-NLL / whitespace words")
+    nats_per_character: float | None = _metric("nats per character", "total IW-NLL / characters")
+    mi_nats: float | None = _metric("MI", "what the code tells of the sentence")
     mi_se: float | None
-    mi_ceiling_nats: float | None = _metric("MI ceiling", "ln N: the most that N sentences can show")
+    mi_ceiling_nats: float | None = _metric("MI ceiling", "ln N: the most that N can show")
     mi_sentences: int | None
-    active_units: int | None = _metric("active units", "dimensions whose mean varies by 0.01 or more over sentences")
+    active_units: int | None = _metric("active units", "dimensions whose mean varies")
     latent_dim: int = _metric("latent_dim", "dimensions of the code")
-    swap_gap_nats: float | None = _metric("swap gap", "rise of rec when sentences are decoded from each other's code")
+    swap_gap_nats: float | None = _metric("swap gap", "rise of rec with another's code")
     swap_gap_se: float | None
-    token_accuracy: float = _metric(
-        "token accuracy", "teacher-forced at the posterior mean: a diagnosis, no prediction"
-    )
-    bleu: float | None = _metric("BLEU", "reconstruction from the posterior mean, greedy; 0 to 100", 2)
+    token_accuracy: float = _metric("token accuracy", "teacher-forced: a diagnosis")
+    bleu: float | None = _metric("BLEU", "greedy reconstruction, 0 to 100", 2)
     bleu_signature: str | None
-    exact_match: float | None = _metric("exact match", "share of sentences that come back whole")
+    exact_match: float | None = _metric("exact match", "share that comes back whole")
     reconstructions: int | None
-    unknown_rate: float = _metric("unknown words", "share of words outside the vocabulary", 4)
+    unknown_rate: float = _metric("unknown words", "share outside the vocabulary", 4)
     verdict: Verdict
 
     def to_dict(self) -> dict[str, Any]:
@@ -106,7 +100,8 @@ class EvalReport:
             lines.insert(0, Text(f"KL by dimension, largest first: {' '.join(f'{kl:.2f}' for kl in largest)}\n"))
         lines += [Text(f"  · {line}") for line in self.verdict.evidence]
         if self.verdict.next:
-            lines.append(Text(f"  next: {self.verdict.next}"))
+            # Not wrapped: what is to be copied stays in one piece.
+            lines.append(Text(f"  next: {self.verdict.next}", no_wrap=True, overflow="ignore"))
         return Group(table, *lines)
 
 

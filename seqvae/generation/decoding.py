@@ -65,7 +65,7 @@ def decode(
 
     Sampling draws its uniform numbers up front, on the generator's device (without one: on the CPU, from the global
     random state), a row for each code: what a code gives does not depend on when the others end. <pad> and <bos> are
-    never written, <unk> only if allowed. Errors: E234 for a code that is not finite, E530 for a decoder that fails on it.
+    never written, <unk> only if allowed. Errors: E234 for a code that is not finite, E530 for a decoder that fails.
     """
     if not torch.isfinite(z).all():
         raise SeqVAEError("E234", "a latent code holds NaN or infinity", hint="check where the code comes from")

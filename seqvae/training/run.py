@@ -1,7 +1,8 @@
 """A run: its folder, its files, and ``train``, which makes or resumes one."""
 
-import glob
+import contextlib
 import importlib.metadata
+import itertools
 import platform
 import shlex
 import subprocess
@@ -65,10 +66,15 @@ def train(
     if resume is not None:
         folder, config = Path(resume), _resumed_config(Path(resume), config)
     elif config is None:
-        raise SeqVAEError("E210", "there is nothing to train", hint="give a config, for instance `tiny.yaml`")
+        hint = "give a config: `seqvae train --config tiny.yaml` needs nothing else"
+        raise SeqVAEError("E210", "there is nothing to train", hint=hint)
     else:
-        folder = default_folder(stem) if out is None else _new_folder(Path(out))
-    return _train(config, folder, observers)
+        folder = new_folder(stem) if out is None else _checked_folder(Path(out))
+    try:
+        return _train(config, folder, observers)
+    finally:
+        with contextlib.suppress(OSError):
+            folder.rmdir()  # where nothing was written into it: the text was not to be had, say
 
 
 def as_config(config: Config | str | Path | Mapping[str, Any]) -> Config:
@@ -77,26 +83,37 @@ def as_config(config: Config | str | Path | Mapping[str, Any]) -> Config:
     return Config.from_dict(config) if isinstance(config, Mapping) else Config.from_yaml(config)
 
 
-def default_folder(stem: str, runs: Path = Path("runs")) -> Path:
-    """``runs/<stem>-<month><day>-<hour><minute>``, with a number behind it where that is taken."""
+def new_folder(stem: str, runs: Path = Path("runs")) -> Path:
+    """Make ``runs/<stem>-<month><day>-<hour><minute>``, with a number behind it where that is taken.
+
+    Two processes that ask at once get two folders.
+    """
     name = f"{stem}-{time.strftime('%m%d-%H%M')}"
-    taken = {path.name for path in runs.iterdir()} if runs.is_dir() else set()
-    number = 2
-    unique = name
-    while unique in taken:
-        unique, number = f"{name}-{number}", number + 1
-    return runs / unique
+    for number in itertools.count(1):
+        folder = runs / (name if number == 1 else f"{name}-{number}")
+        with storage.storage_errors(folder), contextlib.suppress(FileExistsError):
+            folder.mkdir(parents=True)
+            return folder
+    raise AssertionError("there is always another number")
 
 
-def newest_run(runs: Path = Path("runs"), *, stem: str | None = None, with_model: bool = False) -> Path | None:
-    """The run under ``runs`` that was begun last: of one config (by the name of the folder), or with a model."""
-    pattern = "*" if stem is None else f"{glob.escape(stem)}-[0-9]*"
-    found = [path.parent for path in runs.glob(f"{pattern}/{PROVENANCE}")]
-    found = [path for path in found if not with_model or (path / MODEL).is_dir()]
-    return max(found, key=lambda path: ((path / PROVENANCE).stat().st_mtime_ns, path.name), default=None)
+def newest_run(runs: Path = Path("runs"), *, config: Config | None = None, with_model: bool = False) -> Path | None:
+    """The run under ``runs`` that was begun last: of those with these settings, or of those with a model."""
+    begun = sorted(runs.glob(f"*/{PROVENANCE}"), key=lambda path: (path.stat().st_mtime_ns, path), reverse=True)
+    for folder in (path.parent for path in begun):
+        if (not with_model or (folder / MODEL).is_dir()) and (config is None or _has_settings(folder, config)):
+            return folder
+    return None
 
 
-def _new_folder(folder: Path) -> Path:
+def _has_settings(folder: Path, config: Config) -> bool:
+    try:
+        return not _changed(Config.from_yaml(folder / CONFIG), config)
+    except SeqVAEError:  # of another version, or damaged
+        return False
+
+
+def _checked_folder(folder: Path) -> Path:
     if not _unused(folder):
         what = "the run folder is not empty, and no run is ever overwritten"
         hint = f"go on with it by `seqvae train --resume {folder}`, or choose another --out"
@@ -120,8 +137,7 @@ def _resumed_config(folder: Path, config: Config | None) -> Config:
         raise SeqVAEError("E404", "there is no run to resume", where=str(folder), hint="`ls runs` shows the runs here")
     saved = Config.from_yaml(path)
     if config is not None:
-        given = config.replace(**{"train.threads": saved.train.threads}) if config.train.threads is None else config
-        changed = _differences(saved.model_dump(), given.model_dump())
+        changed = _changed(saved, config)
         if changed:
             raise SeqVAEError(
                 "E211",
@@ -130,6 +146,13 @@ def _resumed_config(folder: Path, config: Config | None) -> Config:
                 hint="resume without --config and --set, or begin a new run",
             )
     return saved
+
+
+def _changed(saved: Config, given: Config) -> list[str]:
+    """The settings in which they differ. A run saves the thread count that null stood for, so null agrees with any."""
+    if given.train.threads is None:
+        given = given.replace(**{"train.threads": saved.train.threads})
+    return _differences(saved.model_dump(), given.model_dump())
 
 
 def _differences(a: Any, b: Any, path: str = "") -> list[str]:
@@ -146,6 +169,7 @@ def _train(config: Config, folder: Path, observers: Sequence[Observer]) -> Run:
     storage.recover(folder / CHECKPOINTS)
     checkpoint, notes = states.newest_intact(folder / CHECKPOINTS)
     if checkpoint is not None and checkpoint.progress.finished:
+        _fan_out(observers)({"event": "note", "text": "this run is finished already"})
         return Run(folder, finished=True)
     prepared = prepare(config.data, config.tokenizer)
     _check_data(folder, prepared, resumed=checkpoint is not None)
@@ -181,7 +205,8 @@ def _build(
         with evaluating(trainer.model):
             vae = TextVAE(trainer.model, prepared.tokenizer, noiseless=trainer.stage.noiseless)
         progress = trainer.progress
-        facts = {"corpus": config.data.corpus or "own text", "updates": progress.step, "seed": config.train.seed}
+        corpus = config.data.corpus if config.data.train is None else "own text"
+        facts = {"corpus": corpus, "updates": progress.step, "seed": config.train.seed}
         facts |= {f"best validation {trainer.stage.monitor}": progress.best}
         pretrained.save(folder / MODEL, vae, facts=facts)
 
@@ -261,8 +286,8 @@ def _start_event(
         "event": "start",
         "facts": {
             "run": str(folder),
-            "data": f"{config.data.corpus or config.data.train} · {counts} · vocabulary {model.vocab_size:,}",
-            "model": f"LSTM {kind} · {parameters / 1e6:.2f} M parameters · {runtime.precision}"
-            f" · {runtime.device} ({runtime.threads} threads)",
+            "data": f"{config.data.train or config.data.corpus} · {counts} · vocabulary {model.vocab_size:,}",
+            "model": f"LSTM {kind} · {parameters:,} parameters · {runtime.precision} · {runtime.device}"
+            f" ({runtime.threads} thread{'s' if runtime.threads > 1 else ''})",
         },
     }

@@ -46,15 +46,16 @@ class Runtime:
 
 def choose_device(name: str) -> torch.device:
     """``auto``: CUDA, else MPS, else CPU; a device that is named must be there."""
-    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    cuda = [f"cuda:{index}" for index in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
+    mps = ["mps"] if torch.backends.mps.is_available() else []
     if name == "auto":
         return torch.device("cuda" if cuda else "mps" if mps else "cpu")
-    device = torch.device(name)
-    there = {"cpu": True, "mps": mps, "cuda": cuda and (device.index or 0) < torch.cuda.device_count()}
-    if not there[device.type]:
-        hint = "use `--set train.device=auto` or `cpu`" + ("" if torch.version.cuda else "; this PyTorch has no CUDA")
-        raise SeqVAEError("E207", f"there is no device `{name}` here", where="train.device", hint=hint)
-    return device
+    there = ["cpu", *mps, *(["cuda"] if cuda else []), *cuda]
+    if name not in there:
+        hint = f"auto takes the best of what is here: {', '.join(there)}"
+        hint += "" if torch.version.cuda else " (this PyTorch is built without CUDA)"
+        raise SeqVAEError("E207", f"there is no device `{name}` here", hint=hint)
+    return torch.device(name)
 
 
 def gains_from_bf16(device: torch.device) -> bool:
