@@ -28,7 +28,8 @@ def training_display(*, as_json: bool) -> Iterator[list[Observer]]:
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[now]}"))
+    name, now = TextColumn("{task.description}", markup=False), TextColumn("{task.fields[now]}")
+    columns = (name, BarColumn(), MofNCompleteColumn(), now)
     # Rich would send what is printed on stdout to stderr, to keep it above the bar; but that is data.
     with Progress(*columns, console=narration(), transient=True, redirect_stdout=False) as progress:
         yield [*observers, LiveTable(progress)]
@@ -61,11 +62,12 @@ class LiveTable:
         self._bar = progress.add_task("", total=None, now="", start=False)
 
     def __call__(self, event: Mapping[str, Any]) -> None:
+        from rich.text import Text
+
         from seqvae.training.loggers import duration
 
         for line in self._rows.render(event, train_rows=False):
-            style = "bold" if line.endswith("*best") else None
-            self._progress.console.print(line, style=style, markup=False, highlight=False)
+            self._progress.console.print(Text(line, style="bold" if line.endswith(" best") else ""))
         if event["event"] in ("phase", "resume"):
             self._progress.start_task(self._bar)
             self._progress.update(self._bar, description=event["name"], total=event["total_steps"])

@@ -12,7 +12,8 @@ from seqvae.io import storage
 Event = Mapping[str, Any]
 
 COLUMNS = ("step", "epoch", "-elbo", "rec", "kl", "beta", "active", "ppl≤", "tok/s", "left")
-_WIDTHS = (7, 6, 8, 8, 7, 6, 7, 8, 8, 7)
+_WIDTHS = (7, 5, 7, 7, 6, 5, 6, 7, 7, 6)
+"""With the mark behind a row, 78 characters."""
 
 
 class MetricsFile:
@@ -64,6 +65,7 @@ class Rows:
             return [f"note     {event['text']}"]
         if kind in ("phase", "resume"):
             self._total = event["total_steps"]
+            self._began = self._began or (time.monotonic(), event["step"])
             title = [f"phase    {event['name']}: at most {event['steps']:,} updates"] if event["phases"] > 1 else []
             title += [f"resume   at update {event['step']:,}"] if kind == "resume" else []
             return [*title, _line(COLUMNS)]
@@ -72,19 +74,18 @@ class Rows:
             return [self._row(event, active="", mark="")] if train_rows else []
         if kind == "valid":
             active = "" if event["active_units"] is None else str(event["active_units"])
-            return [self._row(event, active=active, mark=" valid *best" if event["best"] else " valid")]
+            return [self._row(event, active=active, mark=" best" if event["best"] else " valid")]
         if kind == "end":
-            return [f"done     {event['text']}"] if "text" in event else []
+            found = event["best"] is not None
+            return [f"best     {event['best']:.2f} nats at update {event['best_step']:,}"] if found else []
         return []
 
     def seconds_left(self, step: int) -> float | None:
-        """From the mean pace since the first event; monotonic, so that a clock change does not matter."""
-        now = time.monotonic()
-        if self._began is None:
-            self._began = (now, step)
+        """From the mean pace so far; by a clock that nobody sets. None before the first update."""
+        if self._began is None or step <= self._began[1]:
             return None
         began, first = self._began
-        return (now - began) / (step - first) * max(0, self._total - step) if step > first else None
+        return (time.monotonic() - began) / (step - first) * max(0, self._total - step)
 
     def _row(self, event: Event, *, active: str, mark: str) -> str:
         left = self.seconds_left(event["step"])
