@@ -9,7 +9,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO := runs/demo-$(shell date +%Y%m%d-%H%M%S)
 
-# Threads that wait for work sleep instead of spinning: on few cores that is a large part of the time.
+# Threads that wait for work sleep instead of spinning, so that two busy programs do not slow each other down.
 export OMP_WAIT_POLICY := PASSIVE
 
 .PHONY: demo test lint slow clean
