@@ -79,13 +79,7 @@ class TextVAE:
     def decode(self, z: ArrayLike | Codes, *, config: DecodeConfig = GREEDY, seed: int | None = 0) -> list[str]:
         """One text for each code ``[N Z]``; greedy unless ``config`` says otherwise."""
         self._need_latent("decode")
-        codes = np.asarray(z, dtype=np.float32)
-        if codes.ndim != 2 or codes.shape[1] != self.latent_dim:
-            raise SeqVAEError(
-                "E240",
-                f"codes of shape {codes.shape} do not fit a model with {self.latent_dim} latent dimensions",
-                hint=f"give an array of shape (n, {self.latent_dim}); one code is `z[None]`",
-            )
+        codes = self._codes(z)
         return self._write(torch.from_numpy(codes.copy()), config, _generator(seed))
 
     def sample(
@@ -149,6 +143,19 @@ class TextVAE:
             decoded = decode(self.model, z[rows].to(self.model.device), config, generator)
             texts += [self.tokenizer.decode(tokens) for tokens in decoded.tokens]
         return texts
+
+    def _codes(self, z: ArrayLike | Codes) -> Float[np.ndarray, "N Z"]:
+        hint = f"give an array of shape (n, {self.latent_dim}); one code is `z[None]`"
+        try:
+            codes = np.asarray(z.detach().cpu() if isinstance(z, Tensor) else z, dtype=np.float32)
+        except (TypeError, ValueError) as error:
+            raise SeqVAEError("E240", f"the codes are not an array of numbers: {error}", hint=hint) from None
+        if codes.shape == (0,):  # an empty list has no second axis
+            codes = codes.reshape(0, self.latent_dim)
+        if codes.ndim != 2 or codes.shape[1] != self.latent_dim:
+            what = f"codes of shape {codes.shape} do not fit a model with {self.latent_dim} latent dimensions"
+            raise SeqVAEError("E240", what, hint=hint)
+        return codes
 
     def _need_latent(self, verb: str) -> None:
         if self.latent_dim == 0:

@@ -55,26 +55,42 @@ def keep_evaluation(folder: Path, split: str, report: dict[str, Any]) -> None:
 def load(path: str | Path, *, device: str | torch.device = "cpu") -> TextVAE:
     """Load a model from a run folder or from the model folder in it.
 
-    Errors (SeqVAEError): E404 where there is no model, E401-E403 where the folder is damaged, incomplete or newer.
+    Errors (SeqVAEError): E404 where there is no model, E401-E403 where the folder is damaged, incomplete or newer,
+    E405 where the weights are those of another model.
     """
     folder = model_folder(Path(path))
     storage.verify(folder)
     description = _describe(folder)
     tokenizer = load_tokenizer(folder / TOKENIZER)
-    model = SeqVAE(description.model, description.vocab_size)
     weights = storage.load_tensors(folder / WEIGHTS)
-    expected = {name: tensor.shape for name, tensor in model.state_dict().items()}
+    if tokenizer.vocab_size != description.vocab_size:
+        raise _unfit(folder, "vocabulary size")
+    with torch.device("meta"):  # shapes only: a description that lies about its sizes takes no memory
+        expected = {name: tensor.shape for name, tensor in _build(folder, description).state_dict().items()}
     found = {name: tensor.shape for name, tensor in weights.items()}
-    if tokenizer.vocab_size != description.vocab_size or expected != found:
+    if expected != found:
         wrong = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
-        raise SeqVAEError(
-            "E405",
-            f"the weights do not fit the model that {CONFIG} describes ({', '.join(wrong[:3]) or 'vocabulary size'})",
-            where=str(folder),
-            hint="the folder mixes files of different models; copy it again",
-        )
+        raise _unfit(folder, ", ".join(wrong[:3]))
+    with torch.random.fork_rng(devices=[]):  # the first weights are drawn; a caller's random numbers stay his own
+        model = _build(folder, description)
     model.load_state_dict(weights)
     return TextVAE(model, tokenizer, noiseless=description.noiseless).to(device)
+
+
+def _build(folder: Path, description: Description) -> SeqVAE:
+    try:
+        return SeqVAE(description.model, description.vocab_size)
+    except (RuntimeError, OverflowError, TypeError) as error:  # what torch says to sizes that cannot be
+        raise _unfit(folder, f"its sizes cannot be: {error}") from None
+
+
+def _unfit(folder: Path, what: str) -> SeqVAEError:
+    return SeqVAEError(
+        "E405",
+        f"the weights do not fit the model that {CONFIG} describes ({what})",
+        where=str(folder),
+        hint="the folder mixes files of different models; copy it again",
+    )
 
 
 def model_folder(path: Path) -> Path:
