@@ -247,6 +247,8 @@ class Prepared:
     tokenizer: Tokenizer
     splits: dict[str, TokenStore]
     notes: list[str]
+    sources: dict[str, dict[str, object]]
+    """What each split was read from: the sha256 of the file, and which of its rows."""
     fingerprint: str
     """Hex sha256 that changes with the text of any split, the tokenizer and the limit on length."""
 
@@ -279,7 +281,8 @@ def prepare(
         notes += _notes(split, store.stats, data)
     made_from = {split: store.fingerprint for split, store in stores.items()}
     fingerprint = _digest({"tokenizer": tokenizer.fingerprint(), "splits": made_from})
-    return Prepared(tokenizer=tokenizer, splits=stores, notes=notes, fingerprint=fingerprint)
+    read = {split: sources[split].identity() for split in wanted}
+    return Prepared(tokenizer=tokenizer, splits=stores, notes=notes, sources=read, fingerprint=fingerprint)
 
 
 def _trained(config: TokenizerConfig, source: TextSource, folder: Path) -> Tokenizer:

@@ -239,13 +239,15 @@ def _check_data(folder: Path, prepared: Prepared, *, resumed: bool) -> None:
     if not resumed:
         return
     before = storage.read_json(folder / PROVENANCE).get("data")
-    if before != _fingerprints(prepared):
+    if before != _data(prepared):
         hint = "restore the text, or begin a new run"
         raise SeqVAEError("E340", "the text has changed since the run was begun", where=str(folder), hint=hint)
 
 
-def _fingerprints(prepared: Prepared) -> dict[str, str]:
-    return {split: store.fingerprint for split, store in prepared.splits.items()}
+def _data(prepared: Prepared) -> dict[str, dict[str, Any]]:
+    return {
+        name: {"fingerprint": store.fingerprint, **prepared.sources[name]} for name, store in prepared.splits.items()
+    }
 
 
 def _provenance(prepared: Prepared, runtime: Runtime) -> dict[str, Any]:
@@ -263,7 +265,7 @@ def _provenance(prepared: Prepared, runtime: Runtime) -> dict[str, Any]:
         else platform.machine(),
         "precision": runtime.precision,
         "threads": runtime.threads,
-        "data": _fingerprints(prepared),
+        "data": _data(prepared),
     }
 
 
