@@ -80,7 +80,8 @@ def find_config(name: str | Path) -> Path:
         if path.is_file():
             return path
     names = shipped_configs()
-    near = difflib.get_close_matches(named.name, [Path(each).name for each in names], n=1, cutoff=0.5)
+    stems = {Path(each).stem: Path(each).name for each in [*names, *given.parent.glob("*.y*ml")]}
+    near = [stems[stem] for stem in difflib.get_close_matches(named.stem, stems, n=1)]
     looked = f"looked in {Path.cwd()} and {folder}; shipped: {', '.join(names) or 'none'}"
     hint = f"did you mean `{near[0]}`? {looked}" if near else looked
     raise SeqVAEError("E202", f"there is no config `{name}`", where=str(given), hint=hint)

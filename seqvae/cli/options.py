@@ -80,7 +80,7 @@ def read_sentences(folder: Path, vae: "TextVAE", split: Split, file: Path | None
         hint = f"name another split, or a text file with `--input FILE`; the run was given {_given(data)}"
         raise SeqVAEError("E220", f"the run has no {split} text", where=str(folder), hint=hint) from None
     for note in prepared.notes:
-        say(f"note     {note}")
+        say(f"note     {note if file is None else note.replace(split, str(file), 1)}")
     return prepared.splits[split]
 
 

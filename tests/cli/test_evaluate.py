@@ -1,0 +1,161 @@
+"""eval, and the model that every verb acts on: found, named, or missed with the way out."""
+
+import json
+import shutil
+
+import pytest
+
+from seqvae.errors import SeqVAEError
+from seqvae.evaluation.report import EvalReport
+from seqvae.io import pretrained
+
+PROMISED = {
+    *("split", "sentences", "tokens", "elbo_nats", "rec_nats", "kl_nats", "iw_nats", "iw_samples", "ppl_iw"),
+    *("ppl_elbo", "mi_nats", "mi_ceiling_nats", "active_units", "latent_dim", "swap_gap_nats", "token_accuracy"),
+    *("bleu", "exact_match", "verdict"),
+}
+LATENT = {"kl_nats", "mi_nats", "mi_ceiling_nats", "active_units", "swap_gap_nats", "bleu", "exact_match"}
+
+
+def measured(result) -> dict:
+    assert result.exit_code == 0, result.stderr
+    return json.loads(result.stdout)
+
+
+def test_json_is_one_object_with_every_promised_number(verb):
+    found = measured(verb("eval", "--json"))
+    assert found.keys() >= PROMISED
+    assert {name for name in PROMISED if found[name] is None} == set()
+    assert (found["split"], found["sentences"], found["iw_samples"], found["latent_dim"]) == ("test", 25, 7, 3)
+    assert 0 < found["iw_nats"] <= found["elbo_nats"] == pytest.approx(found["rec_nats"] + found["kl_nats"])
+    assert found["verdict"].keys() >= {"collapsed", "text"}
+
+
+def test_what_a_model_does_not_have_is_null(verb):
+    found = measured(verb("eval", "--json", "--model", "runs/lm"))
+    assert {name for name in PROMISED if found[name] is None} == LATENT
+    assert found["verdict"]["collapsed"] is None
+    found = measured(verb("eval", "--json", "--model", "runs/ae"))
+    assert {found[name] for name in ("elbo_nats", "kl_nats", "iw_nats", "ppl_iw", "mi_nats")} == {None}
+    assert found["rec_nats"] > 0
+
+
+def test_the_table_has_each_number_on_one_line_of_eighty_columns(verb, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    result = verb("eval")
+    lines = result.stdout.splitlines()
+    labels = [item.metadata["label"] for item in EvalReport.__dataclass_fields__.values() if "label" in item.metadata]
+    for label in labels:
+        (line,) = [line for line in lines if line.startswith(f"  {label}  ")]
+        assert line[len(label) + 2 :].split()[0].replace(",", "").lstrip("-").replace(".", "").isdigit()
+    table = lines[: next(n for n, line in enumerate(lines) if line.startswith("KL by dimension"))]
+    assert len([line for line in table if line.strip()]) == len(labels) + 3
+    assert max(map(len, table)) <= 80
+    assert "\x1b" not in result.stdout
+
+
+def test_the_numbers_repeat_and_a_seed_changes_them(verb):
+    first, again, other = (measured(verb("eval", "--json", *seed)) for seed in ((), ("--seed", 0), ("--seed", 1)))
+    assert first == again
+    assert first["elbo_nats"] != other["elbo_nats"]
+
+
+def test_options_choose_the_text_and_the_samples(verb):
+    assert measured(verb("eval", "--json", "--split", "valid"))["sentences"] == 30
+    assert measured(verb("eval", "--json", "--iw-samples", 2))["iw_samples"] == 2
+    found = measured(verb("eval", "--json", "--input", "valid.txt"))
+    assert (found["split"], found["sentences"]) == ("valid.txt", 30)
+    expected = measured(verb("eval", "--json", "--split", "valid"))
+    assert {**found, "split": "valid"} == expected
+
+
+def test_a_file_is_measured_without_its_blank_lines_and_its_unknown_words_are_told(verb, tmp_path):
+    (tmp_path / "mine.txt").write_text("the cat saw a cake\n\nthe zebra ate\n", encoding="utf-8")
+    result = verb("eval", "--json", "--input", tmp_path / "mine.txt")
+    assert measured(result)["sentences"] == 2
+    notes = [line for line in result.stderr.splitlines() if line.startswith("note")]
+    assert [note.split(":")[0] for note in notes] == [f"note     {tmp_path / 'mine.txt'}"] * 2
+    assert "blank" in notes[0]
+    assert "12.5% of the tokens are unknown words" in notes[1]
+
+
+def test_the_numbers_are_kept_with_the_model_by_split(verb, workplace):
+    for split in ("test", "valid"):
+        found = measured(verb("eval", "--json", "--split", split))
+        assert json.loads((workplace / "runs/vae/model/eval.json").read_text(encoding="utf-8"))[split] == found
+    verb("eval", "--input", "valid.txt")
+    assert json.loads((workplace / "runs/vae/model/eval.json").read_text(encoding="utf-8")).keys() == {"test", "valid"}
+
+
+def test_without_a_model_the_newest_run_is_taken_and_named(verb):
+    result = verb("sample", "-n", 2, "--seed", 3)
+    assert result.stderr == "model    runs/vae\n"
+    named = [verb("sample", "-n", 2, "--seed", 3, "--model", path) for path in ("runs/vae", "runs/vae/model")]
+    assert {each.stdout for each in named} == {result.stdout}
+    assert {each.stderr for each in named} == {""}
+
+
+@pytest.mark.parametrize("arguments", [["eval"], ["sample"], ["reconstruct", "a"], ["interpolate", "a", "b"]])
+def test_without_any_model_the_way_to_one_is_told(desk, arguments):
+    result = desk(*arguments)
+    assert (result.exit_code, result.stdout) == (4, "")
+    assert "error[E404]: there is no model under ./runs" in result.stderr
+    assert "seqvae train --config tiny.yaml" in result.stderr
+    result = desk(*arguments, "--model", "runs/nope")
+    assert (result.exit_code, result.stdout) == (4, "")
+    assert "there is no such folder" in result.stderr
+
+
+def test_a_run_that_has_no_model_yet_is_passed_over_and_told_apart(verb, workplace, tmp_path, monkeypatch):
+    """Nor is it taken for the newest run."""
+    for name in ("vae", "young"):
+        shutil.copytree(workplace / "runs/vae", tmp_path / "runs" / name)
+    shutil.rmtree(tmp_path / "runs/young/model")
+    (tmp_path / "runs/young/provenance.json").touch()
+    monkeypatch.chdir(tmp_path)
+    assert "model    runs/vae\n" in verb("sample").stderr
+    result = verb("sample", "--model", "runs/young")
+    assert result.exit_code == 4
+    assert "this run has no model yet" in result.stderr
+    assert "seqvae train --resume runs/young" in result.stderr
+
+
+def test_a_model_folder_away_from_its_run_needs_a_text(verb, workplace, tmp_path):
+    shutil.copytree(workplace / "runs/vae/model", tmp_path / "shared")
+    result = verb("eval", "--model", tmp_path / "shared")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "error[E214]" in result.stderr
+    assert "--input FILE" in result.stderr
+    assert measured(verb("eval", "--json", "--model", tmp_path / "shared", "--input", "test.txt"))["iw_samples"] == 500
+    assert len(verb("sample", "-n", 2, "--model", tmp_path / "shared").stdout.splitlines()) == 2
+
+
+def test_a_split_that_the_run_was_not_given_is_told_with_what_there_is(verb, workplace, tmp_path):
+    shutil.copytree(workplace / "runs/vae", tmp_path / "run")
+    config = tmp_path / "run/config.yaml"
+    config.write_text(config.read_text(encoding="utf-8").replace("test: test.txt", "test: null"), encoding="utf-8")
+    result = verb("eval", "--model", tmp_path / "run")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "error[E220]: the run has no test text" in result.stderr
+    assert "--input FILE" in result.stderr
+    assert "data.train, data.valid" in result.stderr
+
+
+def test_a_folder_that_cannot_be_written_is_measured_all_the_same(verb, monkeypatch):
+    def read_only(*arguments):
+        raise SeqVAEError("E702", "permission denied")
+
+    monkeypatch.setattr(pretrained, "keep_evaluation", read_only)
+    result = verb("eval", "--json")
+    assert measured(result)["sentences"] == 25
+    assert "the numbers were not kept in runs/vae/model: permission denied" in result.stderr
+
+
+def test_a_damaged_model_is_named(verb, workplace, tmp_path):
+    shutil.copytree(workplace / "runs/vae/model", tmp_path / "damaged")
+    with (tmp_path / "damaged/model.safetensors").open("r+b") as file:
+        file.seek(-3, 2)
+        file.write(b"xyz")
+    result = verb("sample", "--model", tmp_path / "damaged")
+    assert (result.exit_code, result.stdout) == (4, "")
+    assert "model.safetensors" in result.stderr
