@@ -68,7 +68,7 @@ class TextVAE:
         self._need_latent("encode")
         store = TokenStore.from_texts(_listed(texts), self.tokenizer)
         means, stds = [np.zeros((0, self.latent_dim), np.float32)], [np.zeros((0, self.latent_dim), np.float32)]
-        with torch.inference_mode():
+        with torch.no_grad():
             for rows in _chunks(len(store), self.batch_size):
                 q = self.model.encode(collate(store, rows).to(self.model.device))
                 means.append(q.mean.cpu().numpy())

@@ -11,6 +11,7 @@ from seqvae.data.tokenizers import load_tokenizer
 from seqvae.errors import SeqVAEError
 from seqvae.io import card, storage
 from seqvae.models.vae import ModelConfig, SeqVAE
+from seqvae.objectives.registry import AnyStrategyConfig, build_strategy
 from seqvae.textvae import TextVAE
 
 WEIGHTS, CONFIG, TOKENIZER, EVALUATION = "model.safetensors", "config.json", "tokenizer", "eval.json"
@@ -28,6 +29,8 @@ class Description(BaseModel):
     noiseless: bool
     """Trained as a plain autoencoder."""
     model: ModelConfig
+    refiners: tuple[AnyStrategyConfig, ...] = ()
+    """Training methods that improve q(z|x) in use too."""
 
 
 def save(folder: Path, vae: TextVAE, *, facts: dict[str, Any]) -> None:
@@ -39,6 +42,7 @@ def save(folder: Path, vae: TextVAE, *, facts: dict[str, Any]) -> None:
             vocab_size=vae.model.vocab_size,
             noiseless=vae.noiseless,
             model=vae.model.config,
+            refiners=tuple(refiner.config for refiner in vae.model.refiners),
         )
         storage.write_json(temporary / CONFIG, description.model_dump(mode="json"))
         vae.tokenizer.save(temporary / TOKENIZER)
@@ -73,6 +77,7 @@ def load(path: str | Path, *, device: str | torch.device = "cpu") -> TextVAE:
         raise _unfit(folder, ", ".join(wrong[:3]))
     with torch.random.fork_rng(devices=[]):  # the first weights are drawn; a caller's random numbers stay his own
         model = _build(folder, description)
+    model.refiners = tuple(build_strategy(config) for config in description.refiners)
     model.load_state_dict(weights)
     return TextVAE(model, tokenizer, noiseless=description.noiseless).to(device)
 

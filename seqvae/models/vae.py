@@ -1,5 +1,7 @@
 """SeqVAE: encoder, posterior, prior and decoder as one model over batches of token ids."""
 
+from typing import Protocol
+
 import torch
 from jaxtyping import Float, Int
 from pydantic import BaseModel, ConfigDict, Field
@@ -35,6 +37,14 @@ class ModelConfig(BaseModel):
     init: InitConfig = Field(InitConfig(), description="how parameters are drawn before training")
 
 
+class Refiner(Protocol):
+    """A training method that improves q(z|x) sentence by sentence, also in evaluation."""
+
+    config: BaseModel
+
+    def refine(self, q: Posterior, batch: Batch, model: "SeqVAE") -> Posterior: ...
+
+
 class SeqVAE(nn.Module):
     """A variational autoencoder over sentences; a language model where ``latent_dim`` is 0.
 
@@ -46,6 +56,8 @@ class SeqVAE(nn.Module):
     def __init__(self, config: ModelConfig, vocab_size: int):
         super().__init__()
         self.config, self.vocab_size = config, vocab_size
+        self.refiners: tuple[Refiner, ...] = ()
+        """Methods whose better q(z|x) ``encode`` gives; saved with the model."""
         self.encoder: Encoder | None = None
         self.posterior: GaussianHead | None = None
         self.prior: StandardPrior | None = None
@@ -79,11 +91,21 @@ class SeqVAE(nn.Module):
                     child.reset_parameters()
         self._draw(part)
 
-    def encode(self, batch: Batch) -> Posterior | None:
-        """q(z|x) of each sentence; None for a language model."""
+    def amortised(self, batch: Batch) -> Posterior | None:
+        """q(z|x) as the encoder alone gives it; None for a language model."""
         if self.encoder is None:
             return None
         return self.posterior(self.encoder(batch.tokens, batch.lengths))
+
+    def encode(self, batch: Batch) -> Posterior | None:
+        """q(z|x) of each sentence, refined by the methods that do so; None for a language model."""
+        q = self.amortised(batch)
+        if q is None or not self.refiners:
+            return q
+        with torch.enable_grad():
+            for refiner in self.refiners:
+                q = refiner.refine(q, batch, self)
+        return q if torch.is_grad_enabled() else q.detach()
 
     def terms(
         self,

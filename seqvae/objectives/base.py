@@ -40,7 +40,7 @@ class Dims:
 class Model(Protocol):
     """What strategies see of the model."""
 
-    def encode(self, batch: Batch) -> Posterior | None: ...
+    def amortised(self, batch: Batch) -> Posterior | None: ...
 
     def terms(self, batch: Batch, samples: int = 1, **given: Any) -> Terms: ...
 
@@ -111,7 +111,10 @@ class Strategy(nn.Module):
         return batch
 
     def refine(self, q: Posterior, batch: Batch, model: Model) -> Posterior:
-        """A better q(z|x), in training and evaluation, with gradients on; chained."""
+        """A better q(z|x), in training and evaluation, with gradients on; chained.
+
+        It goes with the saved model by its settings alone, so it may use nothing that ``build`` made.
+        """
         return q
 
     def shape_kl(self, terms: Terms, step: int) -> Float[Tensor, " B"]:
@@ -183,7 +186,7 @@ class Objective(nn.Module):
         for strategy in self.strategies:
             read = strategy.corrupt_encoder(read, generator)
             inputs = strategy.corrupt_decoder(inputs, generator)
-        q = model.encode(read)
+        q = model.amortised(read)
         if q is None:
             return model.terms(batch, inputs=inputs)
         for strategy in self.strategies:

@@ -6,7 +6,7 @@ import torch
 
 from seqvae.errors import SeqVAEError
 from seqvae.models.vae import SeqVAE
-from seqvae.objectives.base import Dims, Objective
+from seqvae.objectives.base import Dims, Objective, overriders
 from seqvae.training.optim import build_optimizer, learning_rate
 from seqvae.training.phases import Phase
 from seqvae.training.settings import PlateauConfig
@@ -30,6 +30,7 @@ class Stage:
             strategy.build(dims)
         self.objective = Objective(model, strategies, phase.samples).to(model.device)
         self.optimizers = self._build_optimizers(model)
+        model.refiners = tuple(overriders(strategies, "refine"))
         if phase.monitor == "elbo" and self.noiseless:
             raise SeqVAEError(
                 "E217",

@@ -13,7 +13,10 @@ from training_toys import WORDS, sentences, settings, write_corpus
 import seqvae
 from seqvae.errors import SeqVAEError
 from seqvae.io import pretrained, storage
+from seqvae.models.posterior import GaussianPosterior
 from seqvae.models.vae import ModelConfig, SeqVAE
+from seqvae.objectives.base import Strategy
+from seqvae.objectives.beta import BetaConfig
 from seqvae.textvae import TextVAE
 
 TEXTS = [*sentences(9, seed=7), "", "nothing known here"]
@@ -319,3 +322,23 @@ class TestCard:
         card = (model / "README.md").read_text(encoding="utf-8")
         code = card.split("```python")[1].split("```")[0].replace("path/to/this/folder", str(model))
         exec(compile(code, "README.md", "exec"), {})
+
+
+class Halves(Strategy):
+    """Halves the posterior mean: a stand-in for a method that refines q(z|x)."""
+
+    Config = BetaConfig
+
+    def refine(self, q, batch, model):
+        assert torch.is_grad_enabled()
+        return GaussianPosterior(q.mean / 2, q.logvar)
+
+
+def test_a_method_that_refines_q_does_so_in_use_and_after_loading(tmp_path, monkeypatch):
+    vae = toy_vae()
+    plain = vae.encode(TEXTS).mean
+    vae.model.refiners = (Halves(BetaConfig(beta=1)),)
+    np.testing.assert_allclose(vae.encode(TEXTS).mean, plain / 2, rtol=1e-6)
+    pretrained.save(tmp_path / "model", vae, facts={})
+    monkeypatch.setattr(pretrained, "build_strategy", Halves)
+    np.testing.assert_array_equal(seqvae.load(tmp_path / "model").encode(TEXTS).mean, vae.encode(TEXTS).mean)
