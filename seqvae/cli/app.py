@@ -52,7 +52,7 @@ def _options(
 def main() -> None:
     """Entry point of the console script."""
     # Read when torch starts its threads. Between two small products a thread that sleeps at once loses a third of the
-    # speed, one that spins for long makes two busy programs on few cores a hundred times slower: spin a microsecond or so.
+    # speed; one that spins for long makes two busy programs on few cores a hundred times slower: spin for a moment.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     app(prog_name="seqvae" if sys.argv[0].endswith("__main__.py") else None)

@@ -27,8 +27,8 @@ def verb(body: str, *, stdout: int = subprocess.PIPE, **environment: str) -> sub
 
 
 def test_data_goes_to_stdout_and_narration_to_stderr():
-    done = verb("say('reading [bold]x[/bold] [1/2]')\nemit_lines(['one', 'två'])")
-    assert (done.returncode, done.stdout, done.stderr) == (0, "one\ntvå\n", "reading [bold]x[/bold] [1/2]\n")
+    done = verb("say('reading [bold]x[/bold] :cat: [1/2]')\nemit_lines(['one', 'två'])")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "one\ntvå\n", "reading [bold]x[/bold] :cat: [1/2]\n")
 
 
 def test_json_is_one_value_without_nan():

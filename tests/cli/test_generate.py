@@ -5,7 +5,9 @@ import re
 
 import pytest
 
-WORDS = set("the cat a dog my friend she saw liked ate cake some tea at night".split())
+WORDS = {
+    *("the", "cat", "a", "dog", "my", "friend", "she", "saw", "liked", "ate", "cake", "some", "tea", "at", "night")
+}
 
 
 def lines(result) -> list[str]:
