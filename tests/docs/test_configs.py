@@ -44,7 +44,10 @@ def test_a_shipped_config_says_what_it_is_and_how_it_is_run(name):
 def test_every_method_has_a_recipe_that_uses_it():
     for name in strategy_types():
         config = Config.from_yaml(f"recipes/{name}.yaml")
-        used = [*config.objective.strategies, *(each for phase in config.train.phases for each in phase.strategies or ())]
+        used = [
+            *config.objective.strategies,
+            *(each for phase in config.train.phases for each in phase.strategies or ()),
+        ]
         assert name in {strategy.name for strategy in used}
 
 

@@ -1,0 +1,190 @@
+"""What the documents tell a reader to type works, word for word, on small stand-ins.
+
+Commands are the lines that begin with ``$`` in a ``console`` block (the rest is output), the lines of ``sh`` blocks,
+and indented lines that begin with a known program.
+"""
+
+import os
+import re
+import runpy
+import shlex
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Literal
+
+import pytest
+from pydantic import Field
+from typer.testing import CliRunner
+
+from seqvae.cli.app import app
+from seqvae.config import Config, shipped_configs
+from seqvae.objectives.base import Strategy, StrategyConfig
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCUMENTS = sorted(
+    path.relative_to(ROOT).as_posix()
+    for pattern in ("*.md", "docs/*.md", "data/*.md", "benchmarks/*.md")
+    for path in ROOT.glob(pattern)
+)
+PROGRAMS = ("seqvae", "python", "pip", "make", "git")
+THREE = ("seqvae train --config ptb.yaml", "seqvae sample -n 10")
+
+
+def read(document: str) -> str:
+    return (ROOT / document).read_text(encoding="utf-8")
+
+
+def fences(text: str) -> list[tuple[str, str]]:
+    """(language, content) of every fenced block, without its indentation."""
+    found = re.findall(r"^( *)```(\w*)\n(.*?)^\1```$", text, re.MULTILINE | re.DOTALL)
+    return [(language, re.sub(rf"^{indent}", "", body, flags=re.MULTILINE)) for indent, language, body in found]
+
+
+def commands(text: str) -> list[str]:
+    """What a reader is told to type, in order."""
+    found = []
+    for language, body in fences(text):
+        lines = re.sub(r"\\\n\s*", " ", body).splitlines()
+        if language == "console":
+            found += [line[2:] for line in lines if line.startswith("$ ")]
+        elif language in ("sh", "bash"):
+            found += [line for line in lines if line.strip() and not line.startswith("#")]
+    prose = re.sub(r"^( *)```.*?^\1```$", "", text, flags=re.MULTILINE | re.DOTALL)
+    return found + re.findall(rf"^ {{4}}((?:{'|'.join(PROGRAMS)}) .*)$", prose, re.MULTILINE)
+
+
+def words(command: str) -> list[str]:
+    """The words of a command, without what is set before it, piped from it or redirected."""
+    found = shlex.split(command, comments=True)
+    while "=" in found[0]:
+        del found[0]
+    ends = [place for place, word in enumerate(found) if word in ("|", ">", "2>", "&&")]
+    return found[: min(ends, default=len(found))]
+
+
+@pytest.fixture
+def reader(away) -> Path:
+    """A reader's folder: text of their own, and the shipped configs made small under their own names.
+
+    ``--config tiny.yaml`` finds the one in the working directory first, so a command is run as it is written.
+    """
+    small = [f"model.{part}.{size}=8" for part in ("encoder", "decoder") for size in ("embedding", "hidden")]
+    small += ["train.steps=2", "train.device=cpu", "train.threads=1", "data.batch_size=4"]
+    small += ["eval.iw_samples=2", "eval.reconstructions=5", "eval.mi_sentences=20"]
+    for name in shipped_configs():
+        (away / name).parent.mkdir(exist_ok=True)
+        (away / name).write_text(Config.from_yaml(name, small).to_yaml(), encoding="utf-8")
+    for name in ("my.txt", "my-valid.txt", "my-test.txt"):
+        (away / name).write_text("".join(f"she saw a cake number{n}\n" for n in range(40)), encoding="utf-8")
+    (away / "benchmarks/results").mkdir(parents=True)
+    return away
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_the_commands_of_a_document_work_in_their_order(document, reader):
+    for command in commands(read(document)):
+        program, *arguments = words(command)
+        assert program in PROGRAMS, f"{document} tells to type {command!r}, which this test cannot judge"
+        if program == "seqvae":
+            result = CliRunner().invoke(app, arguments, prog_name="seqvae")
+            assert result.exit_code == 0, f"{command}\n{result.stderr}"
+        elif program == "make":
+            targets = re.findall(r"^([a-z]+):", read("Makefile"), re.MULTILINE)
+            assert set(arguments) <= set(targets), command
+        elif program == "pip" or arguments[:2] == ["-m", "pip"]:
+            _check_extras(command)
+
+
+def _check_extras(command: str) -> None:
+    extras = tomllib.loads(read("pyproject.toml"))["project"]["optional-dependencies"]
+    for named in re.findall(r"\[([a-z,]+)\]", command):
+        assert set(named.split(",")) <= extras.keys(), command
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_the_programs_of_a_document_run(document, reader):
+    """``python -m ...``, after the verbs that they build on."""
+    found = [command for command in commands(read(document)) if words(command)[:2] == ["python", "-m"]]
+    if not found:
+        return
+    for command in commands(read(document)):
+        if words(command)[0] == "seqvae":
+            CliRunner().invoke(app, words(command)[1:], prog_name="seqvae")
+    for command in found:
+        _, *arguments = words(command.replace("1000000", "1000"))
+        arguments += ["--iw-samples", "2"] if "benchmarks" in arguments[1] else []
+        done = subprocess.run(
+            [sys.executable, *arguments],
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, f"{command}\n{done.stderr}"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_the_python_of_a_document_runs(document, reader):
+    """Each block after those before it; one that shows a part of a file is given the names that the file imports."""
+    known = {"Literal": Literal, "Field": Field, "Strategy": Strategy, "StrategyConfig": StrategyConfig}
+    for language, body in fences(read(document)):
+        if language == "python":
+            (reader / "block.py").write_text(body, encoding="utf-8")
+            known |= runpy.run_path(str(reader / "block.py"), init_globals=known)
+    if document == "CONTRIBUTING.md":
+        cap = known["KLCap"](known["KLCapConfig"](cap=0.25))
+        assert cap.kl_weight(3) == 0.25
+
+
+def test_the_readme_begins_with_two_commands_and_then_the_three():
+    found = commands(read("README.md"))
+    assert [words(command) for command in found[:2]] == [["make", "demo"], ["make", "test"]]
+    verbs = [command for command in found if words(command)[0] == "seqvae"]
+    assert set(THREE) <= set(verbs)
+    assert [words(command)[1] for command in verbs[:3]] == ["train", "interpolate", "sample"]
+
+
+def test_nothing_in_the_readme_waits_to_be_filled_in():
+    assert re.findall(r"@@\w*|TODO|FIXME|XXX", read("README.md")) == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_the_links_of_a_document_lead_somewhere(document):
+    links = re.findall(r"\]\((?!https?:)([^)#]+)[^)]*\)", read(document))
+    assert [link for link in links if not (ROOT / document).parent.joinpath(link).exists()] == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_the_shipped_files_that_a_document_names_are_there(document):
+    named = set(re.findall(r"\b(?:configs/)?(recipes/[\w-]+\.yaml)", read(document)))
+    named |= set(re.findall(r"--config ([\w/-]+\.yaml)", read(document)))
+    assert named - {*shipped_configs(), "my.yaml", "recipes/kl_cap.yaml"} == set()
+
+
+def test_the_reader_of_documents_finds_commands_of_every_kind():
+    text = """
+```console
+$ seqvae eval --model \\
+      runs/x
+model    runs/x
+$ A=1 seqvae sample -n 3 | head
+```
+
+    make test     # lint and tests
+    some other text
+
+   ```sh
+   # a remark
+   pip install ".[latent]"
+   ```
+"""
+    found = commands(text)
+    assert [words(each) for each in found] == [
+        ["seqvae", "eval", "--model", "runs/x"],
+        ["seqvae", "sample", "-n", "3"],
+        ["pip", "install", ".[latent]"],
+        ["make", "test"],
+    ]
