@@ -27,7 +27,9 @@ def runs(tmp_path_factory):
     """Two runs of the same settings, in folders of different names."""
     folder = tmp_path_factory.mktemp("made-here")
     config = settings(data=write_corpus(folder), train={"epochs": 2, "log_every": 5})
-    return [seqvae.train(config, out=folder / name) for name in ("first", "second-with-another-name")]
+    with pytest.MonkeyPatch.context() as patch:  # made before what keeps a test away from the user's cache
+        patch.setenv("SEQVAE_CACHE", str(folder / "cache"))
+        return [seqvae.train(config, out=folder / name) for name in ("first", "second-with-another-name")]
 
 
 @pytest.fixture

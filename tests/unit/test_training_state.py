@@ -1,0 +1,157 @@
+"""Checkpoints and what they hold; the machine under a run."""
+
+import copy
+import threading
+from signal import SIGTERM, getsignal
+
+import pytest
+import torch
+from training_toys import bytes_of, last_checkpoint, settings, toy_trainer, write_corpus
+
+import seqvae
+from seqvae.errors import SeqVAEError
+from seqvae.training.runtime import Runtime, StopSignals
+from seqvae.training.settings import TrainConfig
+from seqvae.training.state import (
+    Checkpoint,
+    Progress,
+    newest_intact,
+    optimizer_tensors,
+    prune,
+    random_tensors,
+    restore_optimizer,
+    restore_random,
+)
+
+
+def checkpoint_at(step: int) -> Checkpoint:
+    progress = Progress(step=step, phase=1, position=3, best=1 / 3, best_step=2, decays=1)
+    weights = {"a": torch.arange(6.0).view(2, 3), "shared": torch.ones(1)}
+    training = {"rng.cpu": torch.get_rng_state(), "optimizer.main.0.step": torch.tensor(7.0)}
+    return Checkpoint(progress=progress, model=weights, best={"a": weights["a"] + 1}, training=training, log_bytes=123)
+
+
+def test_a_checkpoint_comes_back_as_it_was(tmp_path):
+    saved = checkpoint_at(5)
+    saved.save(tmp_path / "step-00000005")
+    loaded, notes = newest_intact(tmp_path)
+    assert notes == []
+    assert loaded.progress == saved.progress
+    assert loaded.log_bytes == 123
+    for name in ("model", "best", "training"):
+        assert bytes_of(getattr(loaded, name)) == bytes_of(getattr(saved, name))
+
+
+def test_the_newest_checkpoint_is_that_of_the_last_step(tmp_path):
+    for step in (9, 10, 100, 99):
+        checkpoint_at(step).save(tmp_path / f"step-{step:08d}")
+    assert newest_intact(tmp_path)[0].progress.step == 100
+    prune(tmp_path, 2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000099", "step-00000100"]
+
+
+def test_without_checkpoints_there_is_none(tmp_path):
+    assert newest_intact(tmp_path) == (None, [])
+    assert newest_intact(tmp_path / "nowhere") == (None, [])
+
+
+@pytest.mark.parametrize(("keep", "left"), [(1, [6]), (3, [2, 4, 6]), (9, [2, 4, 6])])
+def test_a_run_keeps_as_many_checkpoints_as_asked_for(tmp_path, keep, left):
+    trainer = toy_trainer(tmp_path, train={"steps": 6, "save_every": 2, "keep_checkpoints": keep})
+    assert trainer.fit()
+    assert [int(path.name.removeprefix("step-")) for path in sorted((tmp_path / "checkpoints").iterdir())] == left
+
+
+def test_a_run_that_is_stopped_saves_where_it_stands(tmp_path):
+    trainer = toy_trainer(tmp_path, train={"epochs": 3})
+    observe = trainer.task.observe
+
+    def stops(event):
+        observe(event)
+        if event["step"] == 5:
+            trainer.stop.received = SIGTERM
+
+    object.__setattr__(trainer.task, "observe", stops)
+    assert not trainer.fit()
+    progress = last_checkpoint(trainer).progress
+    assert (progress.step, progress.position, progress.epoch, progress.finished) == (5, 5, 0, False)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda p: torch.optim.AdamW(p, lr=0.1),
+        lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9),
+        lambda p: torch.optim.SGD(p, lr=0.1),
+    ],
+    ids=["adamw", "momentum", "sgd"],
+)
+def test_an_optimizer_goes_on_as_if_it_had_not_been_saved(make):
+    def model():
+        torch.manual_seed(0)
+        return torch.nn.Linear(3, 2)
+
+    def step(module, optimizer):
+        optimizer.zero_grad()
+        module(torch.ones(1, 3)).square().sum().backward()
+        optimizer.step()
+
+    module = model()
+    optimizer = make(module.parameters())
+    for _ in range(3):
+        step(module, optimizer)
+    tensors = copy.deepcopy(optimizer_tensors("main", optimizer))
+    again = model()
+    again.load_state_dict(module.state_dict())
+    restored = make(again.parameters())
+    restore_optimizer("main", restored, {**tensors, "optimizer.other.0.step": torch.tensor(1.0)})
+    for each in ((module, optimizer), (again, restored)):
+        step(*each)
+    assert bytes_of(again) == bytes_of(module)
+
+
+def test_random_states_go_on_where_they_were():
+    own = torch.Generator().manual_seed(4)
+    torch.manual_seed(5)
+    saved = {name: state.clone() for name, state in random_tensors({"noise": own}).items()}
+    expected = torch.rand(3), torch.rand(3, generator=own)
+    torch.manual_seed(6)
+    other = torch.Generator().manual_seed(7)
+    restore_random({"noise": other}, saved)
+    assert torch.equal(torch.rand(3), expected[0])
+    assert torch.equal(torch.rand(3, generator=other), expected[1])
+
+
+def test_a_device_that_is_not_there_is_refused():
+    missing = "cuda:99"
+    with pytest.raises(SeqVAEError, match="there is no device `cuda:99` here") as caught:
+        Runtime.choose(TrainConfig(device=missing))
+    assert caught.value.code == "E207"
+    assert "auto" in caught.value.hint
+
+
+def test_precision_and_threads_are_those_asked_for():
+    runtime = Runtime.choose(TrainConfig(device="cpu", precision="bf16", threads=1))
+    assert (runtime.precision, runtime.threads, runtime.device.type) == ("bf16", 1, "cpu")
+    with runtime.autocast():
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.bfloat16
+    runtime = Runtime.choose(TrainConfig(device="cpu", precision="fp32", threads=1))
+    with runtime.autocast():
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32
+
+
+def test_a_run_may_be_made_in_a_thread_of_a_program(tmp_path):
+    """Signals belong to the main thread; elsewhere they are left alone."""
+    found = []
+    config = settings(data=write_corpus(tmp_path), train={"steps": 2})
+
+    def work():
+        with StopSignals().installed():
+            handler = getsignal(SIGTERM)
+        found.append((handler, seqvae.train(config, out=tmp_path / "run").finished))
+
+    before = getsignal(SIGTERM)
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert found == [(before, True)]
