@@ -11,6 +11,7 @@ from seqvae.errors import SeqVAEError
 
 if TYPE_CHECKING:
     from seqvae.config import Config
+    from seqvae.data.corpora import DataConfig
     from seqvae.data.store import TokenStore
     from seqvae.textvae import TextVAE
 
@@ -84,7 +85,7 @@ def read_sentences(folder: Path, vae: "TextVAE", split: Split, file: Path | None
     return prepared.splits[split]
 
 
-def _given(data) -> str:
+def _given(data: "DataConfig") -> str:
     return ", ".join(f"data.{split}" for split in ("train", "valid", "test") if getattr(data, split) is not None)
 
 
