@@ -187,7 +187,7 @@ def test_resume_after_sigkill_is_bit_identical(world, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("kind", TRAIN)
 def test_resume_after_many_sigkills_is_bit_identical(world, tmp_path, kind, seed):
     folder, chance = tmp_path / "run", random.Random(seed)
@@ -271,7 +271,7 @@ def test_a_process_may_die_at_any_operation_on_the_disk(world, tmp_path, kind, n
 
 @needs_fork
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("kind", TRAIN)
 def test_a_process_may_die_at_many_operations_on_the_disk(world, tmp_path, kind, seed):
     chance = random.Random(seed)
