@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 CHUNK_ELEMENTS = {"cpu": 1 << 21, "cuda": 1 << 26}
 """Logits held at once, by device type: 8 MB of fp32 on a CPU, 256 MB on a GPU."""
@@ -75,6 +76,7 @@ class _TokenNLL(torch.autograd.Function):
         return torch.where(counted, nll, 0.0)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, upstream):
         hidden, weight, bias, targets, counted, lse = ctx.saved_tensors
         upstream = torch.where(counted, upstream, 0.0)

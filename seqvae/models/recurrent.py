@@ -15,14 +15,12 @@ def causal_lstm(
     inputs: Float[Tensor, "B T I"],
     state: tuple[Float[Tensor, "L B H"], Float[Tensor, "L B H"]] | None = None,
 ) -> tuple[Float[Tensor, "B T H"], tuple[Float[Tensor, "L B H"], Float[Tensor, "L B H"]]]:
-    """Run ``lstm`` over whole, unpacked sentences.
+    """Run ``lstm`` over whole, unpacked sentences, in the type of its weights even under autocast.
 
-    On CPU it runs in the type of its weights even under autocast: the bf16 kernel does not exist on every processor
-    and is slower than fp32 where the hidden size is small.
+    Autocast would run cuDNN's LSTM in fp16, whatever type was asked for, without scaling the loss; on a CPU the bf16
+    kernel does not exist on every processor and is slower than fp32 where the hidden size is small.
     """
-    if inputs.device.type != "cpu":
-        return lstm(inputs, state)
-    with torch.autocast("cpu", enabled=False):
+    with torch.autocast(inputs.device.type, enabled=False):
         dtype = lstm.weight_hh_l0.dtype
         state = None if state is None else (state[0].to(dtype), state[1].to(dtype))
         return lstm(inputs.to(dtype), state)
