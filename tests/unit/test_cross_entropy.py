@@ -183,6 +183,5 @@ def test_a_second_derivative_is_refused_rather_than_wrong():
     hidden = torch.randn(4, 3, dtype=torch.float64, requires_grad=True)
     weight = torch.randn(7, 3, dtype=torch.float64, requires_grad=True)
     loss = token_nll(hidden, weight, None, torch.tensor([1, 2, 6, 3]), ignored=0).sum() + hidden.pow(3).sum()
-    (gradient,) = torch.autograd.grad(loss, hidden, create_graph=True)
-    with pytest.raises(RuntimeError, match="once_differentiable"):
-        gradient.sum().backward()
+    with pytest.raises(RuntimeError, match="no second derivative"):
+        torch.autograd.grad(loss, hidden, create_graph=True)
