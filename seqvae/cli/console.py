@@ -23,15 +23,26 @@ DEBUG = "SEQVAE_DEBUG"
 INTERNAL, INTERRUPTED = 1, 130
 
 
+class _Narration(Console):
+    """A console that falls silent where its reader has left; rich would end the program."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+
+
 @functools.cache
 def narration() -> Console:
     """The console on stderr for whatever is not data; colour only on a terminal and without ``NO_COLOR``."""
-    return Console(stderr=True, highlight=False, emoji=False, soft_wrap=True)
+    return _Narration(stderr=True, highlight=False, emoji=False, soft_wrap=True)
 
 
 def say(text: str) -> None:
-    """One line of narration, word for word: neither markup nor emoji names are read in it."""
-    narration().print(text, markup=False)
+    """One line of narration, word for word: neither markup nor emoji names are read in it.
+
+    No verb fails because nobody can read what it says beside its data.
+    """
+    with contextlib.suppress(OSError):
+        narration().print(text, markup=False)
 
 
 def emit_json(value: Any) -> None:
@@ -72,15 +83,16 @@ def run_verb() -> Iterator[None]:
         )
         raise SystemExit(INTERNAL) from None
     finally:
-        _settle_stdout()
+        _settle(sys.stdout)
+        _settle(sys.stderr)
 
 
-def _settle_stdout() -> None:
-    """Drops what stdout would not take, or Python's last flush would complain about it and change the exit code."""
+def _settle(stream: TextIO) -> None:
+    """Drops what a stream would not take, or Python's last flush would complain about it and change the exit code."""
     try:
-        sys.stdout.flush()
+        stream.flush()
     except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _show_traceback() -> None:

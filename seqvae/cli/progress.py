@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from seqvae.cli.console import emit_lines, narration
+from seqvae.cli.console import emit_lines, narration, say
 from seqvae.io.storage import jsonable
 
 if TYPE_CHECKING:
@@ -22,17 +22,42 @@ def training_display(*, as_json: bool) -> Iterator[list[Observer]]:
     """Observers for ``train``: plain lines on stderr, a live bar where stderr is a terminal, JSON lines on stdout."""
     from seqvae.training.loggers import PlainLog
 
-    observers: list[Observer] = [_print_json] if as_json else []
+    observers: list[Observer] = [_while_it_lasts(_print_json, "stdout")] if as_json else []
     if not narration().is_terminal:
-        yield [*observers, PlainLog(sys.stderr)]
+        yield [*observers, _while_it_lasts(PlainLog(sys.stderr), "stderr")]
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
     name, now = TextColumn("{task.description}", markup=False), TextColumn("{task.fields[now]}")
     columns = (name, BarColumn(), MofNCompleteColumn(), now)
     # Rich would send what is printed on stdout to stderr, to keep it above the bar; but that is data.
-    with Progress(*columns, console=narration(), transient=True, redirect_stdout=False) as progress:
-        yield [*observers, LiveTable(progress)]
+    progress = Progress(*columns, console=narration(), transient=True, redirect_stdout=False)
+    with contextlib.ExitStack() as stack:
+        stack.callback(_stop, progress)
+        progress.start()
+        yield [*observers, _while_it_lasts(LiveTable(progress), "the terminal")]
+
+
+def _stop(progress: "Progress") -> None:
+    with contextlib.suppress(OSError):
+        progress.stop()
+
+
+def _while_it_lasts(observer: Observer, place: str) -> Observer:
+    """``observer``, dropped where its pipe or terminal is gone: what a run learns outlives who watches it."""
+    lasts = True
+
+    def observe(event: Mapping[str, Any]) -> None:
+        nonlocal lasts
+        if not lasts:
+            return
+        try:
+            observer(event)
+        except OSError as error:
+            lasts = False
+            say(f"note     nothing more is shown on {place} ({error.strerror or error}); the run goes on")
+
+    return observe
 
 
 @contextlib.contextmanager
