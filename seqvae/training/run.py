@@ -173,6 +173,7 @@ def _train(config: Config, folder: Path, observers: Sequence[Observer]) -> Run:
         return Run(folder, finished=True)
     prepared = prepare(config.data, config.tokenizer)
     _check_data(folder, prepared, resumed=checkpoint is not None)
+    states.set_aside_newer(folder / CHECKPOINTS, checkpoint)
     if checkpoint is None:  # The config comes first: with it, whatever a crash leaves can be resumed.
         storage.write_bytes(folder / CONFIG, config.to_yaml().encode())
         storage.write_json(folder / PROVENANCE, _provenance(prepared, runtime))

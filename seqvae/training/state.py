@@ -104,6 +104,11 @@ class Checkpoint:
         return cls(progress=Progress(**state["progress"]), log_bytes=state["log_bytes"], **tensors)
 
 
+def place(folder: Path, step: int) -> Path:
+    """Where the checkpoint of an update stands."""
+    return folder / f"step-{step:08d}"
+
+
 def newest_intact(folder: Path) -> tuple[Checkpoint | None, list[str]]:
     """The newest checkpoint that is whole, and what was wrong with newer ones."""
     notes: list[str] = []
@@ -115,9 +120,21 @@ def newest_intact(folder: Path) -> tuple[Checkpoint | None, list[str]]:
     return None, notes
 
 
-def prune(folder: Path, keep: int) -> None:
-    """Remove all but the newest ``keep`` checkpoints."""
-    for path in sorted(folder.glob("step-*"))[:-keep]:
+def set_aside_newer(folder: Path, chosen: Checkpoint | None) -> None:
+    """Rename what is newer than the checkpoint that a run goes on from: it must not pass for the newest again."""
+    for path in sorted(folder.glob("step-*")):
+        if chosen is None or path > place(folder, chosen.progress.step):
+            aside = path.with_name(f"damaged-{path.name}")
+            if aside.exists():
+                storage.remove_folder(aside)
+            with storage.storage_errors(path):
+                path.rename(aside)
+
+
+def prune(folder: Path, keep: int, written: Path) -> None:
+    """Remove all but ``keep`` checkpoints: the one just ``written`` and the newest others."""
+    others = sorted(path for path in folder.glob("step-*") if path != written)
+    for path in others[: max(0, len(others) - (keep - 1))]:
         storage.remove_folder(path)
 
 

@@ -211,8 +211,9 @@ class Trainer:
             training=training,
             log_bytes=self.task.log_bytes(),
         )
-        checkpoint.save(self.task.checkpoints / f"step-{self.progress.step:08d}")
-        states.prune(self.task.checkpoints, self.config.keep_checkpoints)
+        written = states.place(self.task.checkpoints, self.progress.step)
+        checkpoint.save(written)
+        states.prune(self.task.checkpoints, self.config.keep_checkpoints, written)
 
     def _restore(self, checkpoint: states.Checkpoint) -> None:
         """Take up a checkpoint; random states come last, so that nothing before them can move them."""

@@ -331,6 +331,29 @@ def test_a_run_without_a_whole_checkpoint_starts_over(cut):
     assert_same_run(folder, whole)
 
 
+@pytest.mark.parametrize("damaged", [1, 2])
+def test_a_run_that_fell_back_keeps_what_it_saves_from_then_on(world, tmp_path, damaged):
+    folder = Path(shutil.copytree(world.cut("two phases", 17), tmp_path / "run"))
+    for checkpoint in sorted((folder / "checkpoints").iterdir())[-damaged:]:
+        flip(checkpoint / "model.safetensors")
+    stopping = []
+
+    def stop(event):
+        if event["event"] == "train" and not stopping:
+            stopping.append(event["step"])
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    assert seqvae.train(resume=folder, observers=[stop]).signal is signal.SIGTERM
+    (step,) = stopping
+    assert (step == 1) == (damaged == 2)
+    assert newest_intact(folder / "checkpoints")[0].progress.step == step
+    events = Events()
+    assert seqvae.train(resume=folder, observers=[events]).finished
+    assert events.of("train")[0]["step"] == step + 1
+    assert events.of("note") == []
+    assert_same_run(folder, world.whole["two phases"])
+
+
 def test_a_run_without_checkpoints_starts_over(cut):
     folder, whole = cut
     shutil.rmtree(folder / "checkpoints")

@@ -21,6 +21,7 @@ from seqvae.training.state import (
     random_tensors,
     restore_optimizer,
     restore_random,
+    set_aside_newer,
 )
 
 
@@ -46,8 +47,29 @@ def test_the_newest_checkpoint_is_that_of_the_last_step(tmp_path):
     for step in (9, 10, 100, 99):
         checkpoint_at(step).save(tmp_path / f"step-{step:08d}")
     assert newest_intact(tmp_path)[0].progress.step == 100
-    prune(tmp_path, 2)
+    prune(tmp_path, 2, tmp_path / "step-00000100")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000099", "step-00000100"]
+
+
+@pytest.mark.parametrize(("keep", "left"), [(1, [5]), (2, [5, 30]), (9, [5, 20, 30])])
+def test_the_checkpoint_just_written_is_never_removed(tmp_path, keep, left):
+    for step in (20, 30, 5):
+        checkpoint_at(step).save(tmp_path / f"step-{step:08d}")
+    prune(tmp_path, keep, tmp_path / "step-00000005")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"step-{step:08d}" for step in left]
+
+
+def test_what_is_newer_than_the_checkpoint_chosen_is_set_aside(tmp_path):
+    for step in (5, 20, 30):
+        checkpoint_at(step).save(tmp_path / f"step-{step:08d}")
+    for step in (20, 30):
+        (tmp_path / f"step-{step:08d}" / "state.json").write_text("{")
+    chosen, _ = newest_intact(tmp_path)
+    for _ in range(2):
+        set_aside_newer(tmp_path, chosen)
+        names = ["damaged-step-00000020", "damaged-step-00000030", "step-00000005"]
+        assert sorted(path.name for path in tmp_path.iterdir()) == names
+        checkpoint_at(20).save(tmp_path / "step-00000020")
 
 
 def test_without_checkpoints_there_is_none(tmp_path):
