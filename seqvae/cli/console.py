@@ -75,6 +75,11 @@ def run_verb() -> Iterator[None]:
     except BrokenPipeError:  # The reader (`| head`) has what it wanted.
         raise SystemExit(0) from None
     except Exception as error:
+        if _is_out_of_memory(error):
+            _show_traceback()
+            refusal = _out_of_memory(error)
+            _write_error(refusal.render())
+            raise SystemExit(refusal.exit_code) from None
         first_line = next(iter(str(error).splitlines()), "")
         _show_traceback()
         _write_error(
@@ -85,6 +90,18 @@ def run_verb() -> Iterator[None]:
     finally:
         _settle(sys.stdout)
         _settle(sys.stderr)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    torch = sys.modules.get("torch")  # where nobody imported it, it cannot have failed
+    return isinstance(error, MemoryError) or (torch is not None and isinstance(error, torch.OutOfMemoryError))
+
+
+def _out_of_memory(error: Exception) -> SeqVAEError:
+    first_line = next(iter(str(error).splitlines()), "")
+    hint = "work on less at once: in training a lower `data.batch_size` or `data.batch_tokens`, in `eval` a lower "
+    hint += "`eval.batch_tokens`; or take a smaller model"
+    return SeqVAEError("E601", "out of memory" + (f": {first_line}" if first_line else ""), hint=hint)
 
 
 def _settle(stream: TextIO) -> None:

@@ -58,6 +58,18 @@ def test_a_fault_of_ours_is_told_without_a_traceback_until_asked_for():
     assert "Traceback" in verb("{}['key']", SEQVAE_DEBUG="1").stderr
 
 
+@pytest.mark.parametrize(
+    "body", ["raise MemoryError", "import torch\nraise torch.OutOfMemoryError('tried to allocate 3 GiB\\nmore')"]
+)
+def test_a_full_memory_is_told_with_the_settings_that_need_less(body):
+    done = verb(body)
+    assert (done.returncode, done.stdout) == (6, "")
+    assert done.stderr.startswith("error[E601]: out of memory")
+    assert ("tried to allocate 3 GiB" in done.stderr) == ("torch" in body)
+    for setting in ("data.batch_size", "data.batch_tokens", "eval.batch_tokens"):
+        assert setting in done.stderr
+
+
 def test_an_interrupt_exits_130():
     done = verb("raise KeyboardInterrupt")
     assert (done.returncode, done.stderr) == (130, "interrupted\n")
