@@ -25,6 +25,7 @@ from seqvae.io import pretrained, storage
 from seqvae.models.vae import SeqVAE
 from seqvae.textvae import TextVAE
 from seqvae.training import state as states
+from seqvae.training.lock import LOCK, locked
 from seqvae.training.loggers import MetricsFile, PlainLog
 from seqvae.training.phases import resolve_phases
 from seqvae.training.runtime import Runtime
@@ -71,7 +72,8 @@ def train(
     else:
         folder = new_folder(stem) if out is None else _checked_folder(Path(out))
     try:
-        return _train(config, folder, observers)
+        with locked(folder):
+            return _train(config, folder, observers)
     finally:
         with contextlib.suppress(OSError):
             folder.rmdir()  # where nothing was written into it: the text was not to be had, say
@@ -125,7 +127,7 @@ def _unused(folder: Path) -> bool:
     """Whether nothing stands there but what a process left that was killed before the run had its config."""
     if not folder.is_dir():
         return not folder.exists()
-    return all(path.name.startswith(".tmp-") for path in folder.iterdir())
+    return all(path.name.startswith(".tmp-") or path.name == LOCK for path in folder.iterdir())
 
 
 def _resumed_config(folder: Path, config: Config | None) -> Config:

@@ -244,6 +244,38 @@ def test_resume_auto_goes_on_with_the_newest_run_and_does_nothing_to_a_finished_
     assert_same_run(run, world.whole["plateau"])
 
 
+def test_two_processes_do_not_train_into_one_run(world, tmp_path):
+    folder = Path(shutil.copytree(world.cut("plateau", 6), tmp_path / "run"))
+    holder = subprocess.Popen(
+        [sys.executable, Path(__file__).with_name("hold.py"), folder], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert holder.stdout.readline() == "training\n"
+        before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+        error = refused("E705", resume=folder)
+        assert f"process {holder.pid} on " in error.what
+        assert error.exit_code == 7
+        assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+    finally:
+        holder.kill()
+        holder.communicate()
+    assert (folder / "train.lock").exists(), "the process was killed, and could tidy nothing"
+    assert seqvae.train(resume=folder).finished
+    assert not (folder / "train.lock").exists()
+    assert_same_run(folder, world.whole["plateau"])
+
+
+def test_two_threads_do_not_train_into_one_run(world, tmp_path):
+    errors = []
+
+    def second(event):
+        if event["event"] == "start":
+            errors.append(refused("E705", config=world.config["plateau"], resume=tmp_path / "run"))
+
+    assert seqvae.train(world.config["plateau"], out=tmp_path / "run", observers=[second]).finished
+    assert f"process {os.getpid()} on " in errors[0].what
+
+
 # Processes that die at a chosen operation on the disk.
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
