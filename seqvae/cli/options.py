@@ -54,11 +54,16 @@ def _newest_run() -> Path:
 
 
 def run_config(folder: Path) -> "Config | None":
-    """The config of the run that a model folder lies in; None for a folder that was copied out of its run."""
-    from seqvae.config import Config
+    """The config of the run that a model folder lies in; None for a folder that was copied out of its run.
 
-    path = folder.parent / "config.yaml"
-    return Config.from_yaml(path) if path.is_file() else None
+    Whatever else is called ``config.yaml`` beside a model is not ours.
+    """
+    from seqvae.config import Config
+    from seqvae.training.run import CONFIG, MODEL, PROVENANCE
+
+    folder = folder.resolve()
+    is_run = folder.name == MODEL and all((folder.parent / name).is_file() for name in (CONFIG, PROVENANCE))
+    return Config.from_yaml(folder.parent / CONFIG) if is_run else None
 
 
 def read_sentences(folder: Path, vae: "TextVAE", split: Split, file: Path | None) -> "TokenStore":

@@ -130,6 +130,21 @@ def test_a_model_folder_away_from_its_run_needs_a_text(verb, workplace, tmp_path
     assert len(verb("sample", "-n", 2, "--model", tmp_path / "shared").stdout.splitlines()) == 2
 
 
+@pytest.mark.parametrize("name", ["shared", "model"])
+def test_a_config_of_somebody_else_beside_a_model_is_left_alone(verb, workplace, tmp_path, name):
+    shutil.copytree(workplace / "runs/vae/model", tmp_path / name)
+    (tmp_path / "config.yaml").write_text("services: {web: {ports: [80]}}\n", encoding="utf-8")
+    found = measured(verb("eval", "--json", "--model", tmp_path / name, "--input", "test.txt"))
+    assert (found["sentences"], found["iw_samples"]) == (25, 500)
+    assert "error[E214]" in verb("eval", "--model", tmp_path / name).stderr
+
+
+def test_a_model_folder_is_known_from_inside_it(verb, workplace, monkeypatch):
+    monkeypatch.chdir(workplace / "runs/vae/model")
+    found = measured(verb("eval", "--json", "--model", ".", "--input", workplace / "test.txt"))
+    assert found["iw_samples"] == 7
+
+
 def test_a_split_that_the_run_was_not_given_is_told_with_what_there_is(verb, workplace, tmp_path):
     shutil.copytree(workplace / "runs/vae", tmp_path / "run")
     config = tmp_path / "run/config.yaml"
