@@ -18,6 +18,7 @@ import torch
 
 import seqvae
 from seqvae.config import Config
+from seqvae.data.corpora import SPLITS
 from seqvae.data.store import Prepared, prepare
 from seqvae.errors import SeqVAEError
 from seqvae.evaluation.passes import evaluating
@@ -63,7 +64,7 @@ def train(
     where it is given. Every event of the run is handed to ``observers``.
     """
     stem = Path(config).stem if isinstance(config, (str, Path)) else "run"
-    config = None if config is None else as_config(config)
+    config = None if config is None else _rooted(as_config(config))
     if resume is not None:
         folder, config = Path(resume), _resumed_config(Path(resume), config)
     elif config is None:
@@ -83,6 +84,13 @@ def as_config(config: Config | str | Path | Mapping[str, Any]) -> Config:
     if isinstance(config, Config):
         return config
     return Config.from_dict(config) if isinstance(config, Mapping) else Config.from_yaml(config)
+
+
+def _rooted(config: Config) -> Config:
+    """The same text from wherever the run is evaluated or gone on with: its paths in full."""
+    given = {split: getattr(config.data, split) for split in SPLITS}
+    paths = {f"data.{split}": path.expanduser().resolve() for split, path in given.items() if path is not None}
+    return config.replace(**paths) if paths else config
 
 
 def new_folder(stem: str, runs: Path = Path("runs")) -> Path:
@@ -151,7 +159,9 @@ def _resumed_config(folder: Path, config: Config | None) -> Config:
 
 
 def _changed(saved: Config, given: Config) -> list[str]:
-    """The settings in which they differ. A run saves the thread count that null stood for, so null agrees with any."""
+    """The settings in which they differ. A run saves the thread count that null stood for, so null agrees with any;
+    its paths are full ones."""
+    given = _rooted(given)
     if given.train.threads is None:
         given = given.replace(**{"train.threads": saved.train.threads})
     return _differences(saved.model_dump(), given.model_dump())
@@ -281,6 +291,14 @@ def _git_commit() -> str | None:
     return result.stdout.strip() or None
 
 
+def _text_name(config: Config) -> str:
+    """The training text: a path as short as it can be read from here, or the name of a corpus."""
+    path = config.data.train
+    if path is None:
+        return str(config.data.corpus)
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+
+
 def _start_event(
     config: Config, folder: Path, prepared: Prepared, runtime: Runtime, model: SeqVAE
 ) -> Mapping[str, Any]:
@@ -291,7 +309,7 @@ def _start_event(
         "event": "start",
         "facts": {
             "run": str(folder),
-            "data": f"{config.data.train or config.data.corpus} · {counts} · vocabulary {model.vocab_size:,}",
+            "data": f"{_text_name(config)} · {counts} · vocabulary {model.vocab_size:,}",
             "model": f"LSTM {kind} · {parameters:,} parameters · {runtime.precision} · {runtime.device}"
             f" ({runtime.threads} thread{'s' if runtime.threads > 1 else ''})",
         },

@@ -14,9 +14,11 @@ import pytest
 from training_toys import Events, settings, write_corpus
 
 import seqvae
+from seqvae.cli.options import read_sentences
 from seqvae.config import Config
 from seqvae.errors import SeqVAEError
 from seqvae.io import storage
+from seqvae.training.run import newest_run
 from seqvae.training.runtime import StopSignals
 from seqvae.training.state import newest_intact
 
@@ -442,6 +444,32 @@ def test_a_run_does_not_go_on_with_other_settings(world, setting, value):
 def test_settings_that_agree_are_accepted(world, tmp_path):
     folder = Path(shutil.copytree(world.cut("plateau", 17), tmp_path / "run"))
     assert seqvae.train(world.config["plateau"], resume=folder).finished
+
+
+def test_a_run_on_relative_paths_works_from_every_directory(tmp_path, monkeypatch):
+    begun, elsewhere = tmp_path / "begun", tmp_path / "elsewhere"
+    for folder in (begun, elsewhere):
+        folder.mkdir()
+    paths = {split: Path(path).name for split, path in write_corpus(begun).items()}
+    config = Config.from_dict(settings(data=paths | {"test": "valid.txt"}, train={"save_every": 2, "steps": 9}))
+    monkeypatch.chdir(begun)
+    events = Events()
+    with pytest.raises(PowerCut):
+        seqvae.train(config, out="run", observers=[events, PowerCut.at(5)])
+    assert events.of("start")[0]["facts"]["data"].startswith("train.txt ·")
+    saved = Config.from_yaml(begun / "run" / "config.yaml").data
+    assert (saved.train, saved.valid, saved.test) == tuple(
+        begun / f"{name}.txt" for name in ("train", "valid", "valid")
+    )
+    monkeypatch.chdir(elsewhere)
+    assert "data.train" in refused("E211", config=config, resume=begun / "run").what
+    assert seqvae.train(resume=begun / "run").finished
+    assert not list(elsewhere.iterdir())
+    store = read_sentences(begun / "run" / "model", seqvae.load(begun / "run"), "test", None)
+    assert len(store) == 13
+    monkeypatch.chdir(begun)
+    assert seqvae.train(config, resume="run").finished
+    assert newest_run(Path(), config=config) == Path("run")
 
 
 def test_a_run_does_not_go_on_with_other_text(world, tmp_path):
