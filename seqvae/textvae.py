@@ -54,6 +54,8 @@ class TextVAE:
         self.noiseless = noiseless
         """Trained as a plain autoencoder: its codes follow no prior."""
         self.batch_size = batch_size
+        self.weights_sha256: str | None = None
+        """Of the file that the weights were loaded from."""
 
     @property
     def latent_dim(self) -> int:

@@ -50,7 +50,7 @@ def evaluate(
     with evaluation_display(len(store)) as on_progress:
         report = measure(vae, store, split=name, config=settings, on_progress=on_progress)
     if file is None:
-        _keep(folder, split, report.to_dict())
+        _keep(folder, split, report.to_dict(), vae.weights_sha256)
     if json:
         emit_json(report.to_dict())
     else:
@@ -59,11 +59,11 @@ def evaluate(
         Console(highlight=False).print(report, crop=False)
 
 
-def _keep(folder: Path, split: str, report: dict) -> None:
-    """Add the numbers to the model folder, where it may be written."""
+def _keep(folder: Path, split: str, report: dict, weights_sha256: str | None) -> None:
+    """Add the numbers to the model folder, where it may be written and still holds what was measured."""
     from seqvae.io import pretrained
 
     try:
-        pretrained.keep_evaluation(folder, split, report)
+        pretrained.keep_evaluation(folder, split, report, weights_sha256=weights_sha256)
     except SeqVAEError as error:
         say(f"note     the numbers were not kept in {folder}: {error.what}")

@@ -49,11 +49,18 @@ def save(folder: Path, vae: TextVAE, *, facts: dict[str, Any]) -> None:
         (temporary / "README.md").write_text(card.model_card(vae, facts), encoding="utf-8")
 
 
-def keep_evaluation(folder: Path, split: str, report: dict[str, Any]) -> None:
-    """Add the numbers of one split to ``eval.json`` of a model folder, which stays whole throughout."""
+def keep_evaluation(folder: Path, split: str, report: dict[str, Any], *, weights_sha256: str | None) -> None:
+    """Add the numbers of one split to ``eval.json`` of a model folder, which stays whole throughout.
+
+    Raises E406 where the folder holds other weights by now than those that were measured, ``weights_sha256``: a run
+    that goes on saves its best model anew.
+    """
     present = storage.read_json(folder / EVALUATION) if (folder / EVALUATION).exists() else {}
     with storage.atomic_folder(folder, amend=True) as temporary:
         storage.write_json(temporary / EVALUATION, present | {split: report})
+        if storage.recorded_sha256(folder, WEIGHTS) != weights_sha256:
+            what = "the model has been saved anew since it was measured"
+            raise SeqVAEError("E406", what, where=str(folder), hint="measure again once the run has ended")
 
 
 def load(path: str | Path, *, device: str | torch.device = "cpu") -> TextVAE:
@@ -64,6 +71,8 @@ def load(path: str | Path, *, device: str | torch.device = "cpu") -> TextVAE:
     """
     folder = model_folder(Path(path))
     storage.verify(folder)
+    # Taken before the weights are read: a run that saves anew in between makes it too old, never too new.
+    weights_sha256 = storage.recorded_sha256(folder, WEIGHTS)
     description = _describe(folder)
     tokenizer = load_tokenizer(folder / TOKENIZER)
     weights = storage.load_tensors(folder / WEIGHTS)
@@ -79,7 +88,9 @@ def load(path: str | Path, *, device: str | torch.device = "cpu") -> TextVAE:
         model = _build(folder, description)
     model.refiners = tuple(build_strategy(config) for config in description.refiners)
     model.load_state_dict(weights)
-    return TextVAE(model, tokenizer, noiseless=description.noiseless).to(device)
+    vae = TextVAE(model, tokenizer, noiseless=description.noiseless)
+    vae.weights_sha256 = weights_sha256
+    return vae.to(device)
 
 
 def _build(folder: Path, description: Description) -> SeqVAE:

@@ -147,6 +147,12 @@ def verify(folder: str | os.PathLike[str]) -> None:
                 raise _damaged(folder / name, f"`{name}` is damaged: its sha256 is not the one in {MANIFEST}")
 
 
+def recorded_sha256(folder: str | os.PathLike[str], name: str) -> str | None:
+    """What the manifest of a folder says of one of its files; None where it names no such file."""
+    entry = _read_manifest(Path(folder)).get(name)
+    return None if entry is None else entry["sha256"]
+
+
 def sha256_file(path: str | os.PathLike[str]) -> str:
     """The sha256 of a file's bytes, in hexadecimal."""
     with storage_errors(path), open(path, "rb") as file:
@@ -194,7 +200,7 @@ def read_json(path: str | os.PathLike[str]) -> Any:
     except json.JSONDecodeError as error:
         where = Location(path, error.lineno, error.colno)
         raise _damaged(where, f"`{path.name}` is not JSON: {error.msg}") from error
-    except (UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # not UTF-8, a number of thousands of digits, nested too deeply
         raise _damaged(path, f"`{path.name}` is not JSON: {error}") from error
 
 

@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 
+import seqvae.textvae
 from seqvae.errors import SeqVAEError
 from seqvae.evaluation.report import EvalReport
 from seqvae.io import pretrained
@@ -157,13 +158,33 @@ def test_a_split_that_the_run_was_not_given_is_told_with_what_there_is(verb, wor
 
 
 def test_a_folder_that_cannot_be_written_is_measured_all_the_same(verb, monkeypatch):
-    def read_only(*arguments):
+    def read_only(*arguments, **options):
         raise SeqVAEError("E702", "permission denied")
 
     monkeypatch.setattr(pretrained, "keep_evaluation", read_only)
     result = verb("eval", "--json")
     assert measured(result)["sentences"] == 25
     assert "the numbers were not kept in runs/vae/model: permission denied" in result.stderr
+
+
+def test_numbers_of_weights_that_a_live_run_has_replaced_are_not_kept(verb, workplace, tmp_path, monkeypatch):
+    """The run saves a better model while the one before it is measured."""
+    shutil.copytree(workplace / "runs/vae", tmp_path / "run")
+    model, measure = tmp_path / "run/model", seqvae.textvae.evaluate
+
+    def slowly(vae, *arguments, **options):
+        other = seqvae.load(model)
+        other.model.decoder.output_weight.data.mul_(2)
+        pretrained.save(model, other, facts={})
+        return measure(vae, *arguments, **options)
+
+    monkeypatch.setattr(seqvae.textvae, "evaluate", slowly)
+    result = verb("eval", "--json", "--model", tmp_path / "run")
+    assert measured(result)["sentences"] == 25
+    assert "note     the numbers were not kept" in result.stderr
+    assert "saved anew" in result.stderr
+    assert not (model / "eval.json").exists()
+    assert seqvae.load(model).model.decoder.output_weight.shape[0] == 19
 
 
 def test_a_damaged_model_is_named(verb, workplace, tmp_path):

@@ -281,10 +281,11 @@ class TestForeign:
 
 class TestEvaluation:
     def test_it_is_kept_beside_the_model_which_stays_whole(self, model):
+        weights = storage.sha256_file(model / "model.safetensors")
         before = {path: path.read_bytes() for path in model.rglob("*") if path.is_file()}
-        pretrained.keep_evaluation(model, "test", {"elbo_nats": 4.5, "mi_nats": float("nan")})
-        pretrained.keep_evaluation(model, "valid", {"elbo_nats": 3.5})
-        pretrained.keep_evaluation(model, "test", {"elbo_nats": 4.25})
+        pretrained.keep_evaluation(model, "test", {"elbo_nats": 4.5, "mi_nats": float("nan")}, weights_sha256=weights)
+        pretrained.keep_evaluation(model, "valid", {"elbo_nats": 3.5}, weights_sha256=weights)
+        pretrained.keep_evaluation(model, "test", {"elbo_nats": 4.25}, weights_sha256=weights)
         storage.verify(model)
         assert json.loads((model / "eval.json").read_text()) == {
             "test": {"elbo_nats": 4.25},
@@ -293,6 +294,14 @@ class TestEvaluation:
         after = {path: path.read_bytes() for path in before}
         assert [path.name for path in before if before[path] != after[path]] == ["MANIFEST.json"]
         assert seqvae.load(model).latent_dim == 3
+        assert seqvae.load(model).weights_sha256 == weights
+
+    def test_numbers_of_other_weights_are_refused_and_change_nothing(self, model):
+        before = {path: path.read_bytes() for path in model.rglob("*") if path.is_file()}
+        with pytest.raises(SeqVAEError, match="saved anew") as caught:
+            pretrained.keep_evaluation(model, "test", {"elbo_nats": 4.5}, weights_sha256="0" * 64)
+        assert caught.value.code == "E406"
+        assert {path: path.read_bytes() for path in model.rglob("*") if path.is_file()} == before
 
 
 class TestCard:

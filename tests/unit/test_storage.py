@@ -354,7 +354,7 @@ def test_bad_json_is_located(tmp_path):
     assert str(caught.value.where) == f"{tmp_path / 'x.json'}:2:7"
 
 
-@pytest.mark.parametrize("raw", [b"", b"\xff\xfe", b"[" * 100_000, b"{'a': 1}"])
+@pytest.mark.parametrize("raw", [b"", b"\xff\xfe", b"[" * 100_000, b"{'a': 1}", b'{"a": ' + b"7" * 5_000 + b"}"])
 def test_what_is_not_json_is_damage(tmp_path, raw):
     (tmp_path / "x.json").write_bytes(raw)
     assert code_of(read_json, tmp_path / "x.json") == "E401"
