@@ -4,8 +4,7 @@
     seqvae train --config tiny-lm.yaml --out runs/tiny-lm
     python -m benchmarks.tiny --model runs/tiny --language-model runs/tiny-lm --out benchmarks/results/tiny.md
 
-The corpus comes from a grammar whose exact likelihood is known, so the distance to the truth can be measured. Needs the
-extra ``[latent]`` (scikit-learn) for the probes of the factors.
+The corpus comes from a grammar whose exact likelihood is known, so the distance to the truth can be measured.
 """
 
 import argparse

@@ -112,7 +112,7 @@ class TextVAE:
     ) -> Aggregate:
         """A Gaussian mixture fitted to the codes of some texts, to draw from: ``vae.sample(5, source=mixture)``.
 
-        Needs scikit-learn (``pip install "seqvae[latent]"``). ``components``: 10 by default, fewer for few texts.
+        ``components``: 10 by default, fewer for few texts.
         """
         self._need_latent("draw from the codes of a text")
         store = texts if isinstance(texts, TokenStore) else TokenStore.from_texts(_listed(texts), self.tokenizer)

@@ -65,9 +65,13 @@ def sample(
     n: Annotated[int, typer.Option("-n", "--number", metavar="N", min=0, help="How many sentences.")] = 10,
     model: ModelOption = None,
     source: Annotated[
-        Literal["prior", "aggregate"],
-        typer.Option("--from", help="prior: p(z); aggregate: a Gaussian mixture fitted to the codes of a text."),
-    ] = "prior",
+        Literal["prior", "aggregate"] | None,
+        typer.Option(
+            "--from",
+            help="prior: p(z); aggregate: a Gaussian mixture fitted to the codes of a text.",
+            show_default="prior; aggregate for a plain autoencoder, which has no prior",
+        ),
+    ] = None,
     file: Annotated[
         Path | None,
         typer.Option(
@@ -85,16 +89,20 @@ def sample(
     device: DeviceOption = "auto",
     json: JsonOption = False,
 ) -> None:
-    """Write new sentences, from codes drawn from the prior.
+    """Write new sentences, from codes drawn from the prior or from a mixture fitted to the codes of a text.
 
     One line each on stdout. Tokens are drawn from the model as it is (temperature 1) unless an option says otherwise.
     """
-    if file is not None and source == "prior":
-        hint = "add `--from aggregate`, or leave --input away"
-        raise SeqVAEError("E215", "--input and --from prior contradict each other", hint=hint)
     drawn = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
     config = _decoding(default="sample", greedy=greedy, beam=beam, allow_unk=allow_unk, max_length=max_length, **drawn)
     vae, folder = load_model(model, device)
+    if source is None:
+        source = "aggregate" if vae.noiseless else "prior"
+        if vae.noiseless:
+            say("note     a plain autoencoder has no prior: its samples come from a mixture fitted to its codes")
+    if file is not None and source == "prior":
+        hint = "add `--from aggregate`, or leave --input away"
+        raise SeqVAEError("E215", "--input and --from prior contradict each other", hint=hint)
     seed = chosen_seed(seed)
     mixture = _fit_aggregate(vae, folder, file, seed) if source == "aggregate" else None
     _emit(vae.sample(n, source=mixture, seed=seed, config=config), json)

@@ -61,8 +61,7 @@ def fit_aggregate(
     mixture. An autoencoder has no prior, and the codes of a VAE need not lie where its prior has its mass: drawing
     from such a mixture serves both (Ghosh et al. 2020, "From variational to deterministic autoencoders").
 
-    Errors: E245 for fewer than two sentences, E246 for too many components, E216 without scikit-learn, E234 for codes
-    that are not finite.
+    Errors: E245 for fewer than two sentences, E246 for too many components, E234 for codes that are not finite.
     """
     rows = subset(len(store), AT_MOST, seed)
     if len(rows) < 2:
@@ -81,12 +80,9 @@ def fit_aggregate(
 
 
 def _mixture(codes: Float[np.ndarray, "R Z"], components: int, seed: int) -> Aggregate:
-    try:
-        from sklearn.exceptions import ConvergenceWarning
-        from sklearn.mixture import GaussianMixture
-    except ImportError:
-        what = "drawing from the codes of a corpus needs scikit-learn, which is not installed"
-        raise SeqVAEError("E216", what, hint='`pip install "seqvae[latent]"`') from None
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.mixture import GaussianMixture
+
     if not np.isfinite(codes).all():
         raise SeqVAEError("E234", "a latent code holds NaN or infinity", hint="the model diverged: train it again")
     # scikit-learn keeps covariances away from 0 by a fixed amount, so the codes come to it at the scale of 1.

@@ -84,11 +84,16 @@ def test_samples_from_a_text_say_what_they_are_drawn_from(verb):
 
 
 def test_an_autoencoder_samples_from_its_codes_and_says_so(verb):
-    told = refusal(verb("sample", "--model", "runs/ae"), "E241")
-    assert "--from aggregate" in told
-    result = verb("sample", "--model", "runs/ae", "-n", 2, "--from", "aggregate")
-    assert len(lines(result)) == 2
-    assert "posterior means of 200 sentences" in result.stderr
+    assert "--from aggregate" in refusal(verb("sample", "--model", "runs/ae", "--from", "prior"), "E241")
+    arguments = ("sample", "--model", "runs/ae", "-n", 2, "--seed", 3)
+    by_itself, asked = verb(*arguments), verb(*arguments, "--from", "aggregate")
+    assert len(lines(by_itself)) == 2
+    assert lines(by_itself) == lines(asked)
+    for result in (by_itself, asked):
+        assert "posterior means of 200 sentences of the training text" in result.stderr
+    assert "note     a plain autoencoder has no prior" in by_itself.stderr
+    of_text = verb(*arguments, "--input", "valid.txt")
+    assert "posterior means of 30 sentences of valid.txt" in of_text.stderr
 
 
 def test_a_language_model_has_no_codes(verb):

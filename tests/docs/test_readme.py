@@ -178,13 +178,13 @@ $ A=1 seqvae sample -n 3 | head
 
    ```sh
    # a remark
-   pip install ".[latent]"
+   pip install ".[plots]"
    ```
 """
     found = commands(text)
     assert [words(each) for each in found] == [
         ["seqvae", "eval", "--model", "runs/x"],
         ["seqvae", "sample", "-n", "3"],
-        ["pip", "install", ".[latent]"],
+        ["pip", "install", ".[plots]"],
         ["make", "test"],
     ]

@@ -1,7 +1,6 @@
 """Draws from the aggregate posterior: where the codes of a corpus lie, whatever the prior says."""
 
 import math
-import sys
 
 import numpy as np
 import pytest
@@ -14,8 +13,6 @@ from seqvae.errors import SeqVAEError
 from seqvae.generation.aggregate import Aggregate, fit_aggregate
 from seqvae.models.posterior import GaussianPosterior
 from seqvae.textvae import GREEDY, TextVAE
-
-pytest.importorskip("sklearn")
 
 TWO_CLUMPS = (torch.tensor([6.0, -2.0, 0.5]), torch.tensor([-4.0, 3.0, 0.5]))
 
@@ -121,14 +118,6 @@ def test_what_cannot_be_fitted_is_said():
         assert caught.value.code == "E246"
     with pytest.raises(SeqVAEError, match="NaN or infinity"):
         fit_aggregate(Clumps(std=math.inf), store_of(12))
-
-
-def test_without_scikit_learn_the_command_that_installs_it_is_named(monkeypatch):
-    monkeypatch.setitem(sys.modules, "sklearn.mixture", None)
-    with pytest.raises(SeqVAEError, match="scikit-learn") as caught:
-        fit_aggregate(Clumps(), store_of(12))
-    assert caught.value.code == "E216"
-    assert 'pip install "seqvae[latent]"' in caught.value.hint
 
 
 def far_away(vae: TextVAE) -> Aggregate:
