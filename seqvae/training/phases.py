@@ -1,8 +1,9 @@
 """Phases with every setting filled in, from the ``objective`` and ``train`` sections."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from seqvae.errors import SeqVAEError
 from seqvae.objectives.base import Strategy, StrategyConfig
 from seqvae.objectives.registry import ObjectiveConfig, build_strategy
 from seqvae.training.settings import Monitor, OptimizerConfig, PhaseConfig, ScheduleConfig, TrainConfig
@@ -34,6 +35,19 @@ class Phase:
 def resolve_phases(objective: ObjectiveConfig, train: TrainConfig) -> Sequence[Phase]:
     """The phases of a run; one made of ``objective`` and ``train`` where none is listed."""
     return [_resolve(phase, objective, train) for phase in train.phases or (PhaseConfig(name="training"),)]
+
+
+def check_resets(phases: Sequence[Phase], present: Collection[str]) -> None:
+    """Raises SeqVAEError (E218) where a phase resets a part that the model does not have."""
+    for phase in phases:
+        for part in phase.reset:
+            if part not in present:
+                raise SeqVAEError(
+                    "E218",
+                    f"there is no {part} to reset: with `model.latent_dim: 0` the model is a language model",
+                    where=f"phase `{phase.name}`",
+                    hint=f"leave {part} out of `reset`, or set `model.latent_dim` above 0",
+                )
 
 
 def _resolve(phase: PhaseConfig, objective: ObjectiveConfig, train: TrainConfig) -> Phase:

@@ -28,7 +28,7 @@ from seqvae.textvae import TextVAE
 from seqvae.training import state as states
 from seqvae.training.lock import LOCK, locked
 from seqvae.training.loggers import MetricsFile, PlainLog
-from seqvae.training.phases import resolve_phases
+from seqvae.training.phases import check_resets, resolve_phases
 from seqvae.training.runtime import Runtime
 from seqvae.training.task import Observer, Task
 from seqvae.training.trainer import Trainer
@@ -185,6 +185,9 @@ def _train(config: Config, folder: Path, observers: Sequence[Observer]) -> Run:
         return Run(folder, finished=True)
     prepared = prepare(config.data, config.tokenizer)
     _check_data(folder, prepared, resumed=checkpoint is not None)
+    torch.manual_seed(config.train.seed)
+    model = SeqVAE(config.model, prepared.tokenizer.vocab_size).to(runtime.device)
+    check_resets(resolve_phases(config.objective, config.train), model.parts())
     states.set_aside_newer(folder / CHECKPOINTS, checkpoint)
     if checkpoint is None:  # The config comes first: with it, whatever a crash leaves can be resumed.
         storage.write_bytes(folder / CONFIG, config.to_yaml().encode())
@@ -193,8 +196,8 @@ def _train(config: Config, folder: Path, observers: Sequence[Observer]) -> Run:
     with open(folder / LOG, "a", encoding="utf-8") as log:
         try:
             observe = _fan_out([metrics, PlainLog(log), *observers])
-            trainer = _build(config, folder, prepared, runtime, observe, metrics.size)
-            observe(_start_event(config, folder, prepared, runtime, trainer.model))
+            trainer = _build(model, config, folder, prepared, runtime, observe, metrics.size)
+            observe(_start_event(config, folder, prepared, runtime, model))
             for note in (*prepared.notes, *notes):
                 observe({"event": "note", "text": note})
             finished = trainer.fit(checkpoint)
@@ -204,6 +207,7 @@ def _train(config: Config, folder: Path, observers: Sequence[Observer]) -> Run:
 
 
 def _build(
+    model: SeqVAE,
     config: Config,
     folder: Path,
     prepared: Prepared,
@@ -211,9 +215,6 @@ def _build(
     observe: Observer,
     log_bytes: Callable[[], int],
 ) -> Trainer:
-    torch.manual_seed(config.train.seed)
-    model = SeqVAE(config.model, prepared.tokenizer.vocab_size).to(runtime.device)
-
     def save_model(trainer: Trainer) -> None:
         with evaluating(trainer.model):
             vae = TextVAE(trainer.model, prepared.tokenizer, noiseless=trainer.stage.noiseless)

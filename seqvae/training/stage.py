@@ -17,7 +17,7 @@ class Stage:
     """One phase built for a model. ``epoch_steps``: updates in an epoch; ``steps``: updates in the phase at most."""
 
     def __init__(self, phase: Phase, model: SeqVAE, epoch_steps: int):
-        self.phase, self.epoch_steps = phase, epoch_steps
+        self.phase, self.epoch_steps, self._latent = phase, epoch_steps, model.latent_dim
         self.steps = phase.total_steps(epoch_steps)
         strategies = phase.build_strategies()
         dims = Dims(
@@ -49,8 +49,8 @@ class Stage:
 
     @property
     def noiseless(self) -> bool:
-        """Whether the phase trains a plain autoencoder: z is the posterior mean."""
-        return self.objective.noise_scale(self.steps) == 0
+        """Whether the phase trains a plain autoencoder: z is the posterior mean. A language model has no z."""
+        return self._latent > 0 and self.objective.noise_scale(self.steps) == 0
 
     @property
     def monitor(self) -> str:

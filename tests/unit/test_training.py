@@ -2,11 +2,24 @@
 
 import copy
 import itertools
+import math
 
 import pytest
 import torch
-from training_toys import NO_DROPOUT, Events, bytes_of, last_checkpoint, phase_of, store_of, toy_trainer
+from training_toys import (
+    NO_DROPOUT,
+    Events,
+    bytes_of,
+    last_checkpoint,
+    phase_of,
+    sentences,
+    settings,
+    store_of,
+    toy_trainer,
+    write_corpus,
+)
 
+import seqvae
 from seqvae.data.batching import collate
 from seqvae.errors import SeqVAEError
 from seqvae.evaluation.likelihood import elbo_and_iw, quick_metrics
@@ -396,6 +409,32 @@ def test_a_language_model_is_trained_by_the_same_loop(tmp_path):
     first, *_, last = trainer.task.observe.of("valid")
     assert last["rec_nats"] == last["elbo_nats"] < first["rec_nats"]
     assert last["kl_nats"] is last["active_units"] is None
+
+
+def test_a_language_model_is_no_autoencoder(tmp_path):
+    """The method has no z to act on; what is trained and saved is a language model."""
+    config = settings(
+        data=write_corpus(tmp_path),
+        model={"latent_dim": 0},
+        objective={"strategies": [{"name": "autoencoder"}]},
+        train={"epochs": 1},
+    )
+    run = seqvae.train(config, out=tmp_path / "run")
+    vae = run.load()
+    assert not vae.noiseless
+    report = seqvae.evaluate(vae, sentences(13, 1))
+    assert math.isfinite(report.rec_nats)
+    assert report.kl_nats is None
+
+
+def test_a_part_that_the_model_lacks_cannot_be_reset(tmp_path):
+    phases = [{"name": "first"}, {"name": "second", "reset": ["encoder"]}]
+    config = settings(data=write_corpus(tmp_path), model={"latent_dim": 0}, train={"phases": phases})
+    with pytest.raises(SeqVAEError, match="there is no encoder to reset") as caught:
+        seqvae.train(config, out=tmp_path / "run")
+    assert (caught.value.code, caught.value.exit_code) == ("E218", 2)
+    assert "second" in str(caught.value)
+    assert not (tmp_path / "run").exists()
 
 
 def test_training_lowers_the_bound(tmp_path):
