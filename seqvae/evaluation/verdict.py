@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 NEGLIGIBLE_NATS = 0.1
 """Information or swap gap (nats per sentence) below this is as good as none."""
 
+SMALL_NATS = 0.5
+"""An estimate whose upper limit (two standard errors) is above this is too rough to show that there is nothing."""
+
 FEW_SENTENCES = 20
 """With fewer, chance decides: MI cannot exceed ln N and the swap gap has no usable error."""
 
@@ -59,12 +62,22 @@ def judge(seen: Evidence, *, noiseless: bool = False) -> Verdict:
     ignored = _is_none(seen.swap_gap_nats, seen.swap_gap_se)
     if silent or ignored:
         return _collapsed(seen, silent=silent, idle=_is_none(seen.kl_nats, None))
+    unclear = [
+        name
+        for name, value, se in (("MI", seen.mi_nats, seen.mi_se), ("swap gap", seen.swap_gap_nats, seen.swap_gap_se))
+        if value is not None and value < 2 * (se or 0.0)
+    ]
+    if unclear:
+        # A code may be in use and the evidence for it weak, and then it is the evidence that is wanting.
+        text = f"Cannot tell: the {' and the '.join(unclear)} may be chance, within two standard errors of 0."
+        hint = "evaluate on more sentences: --split valid, or a longer text with --input FILE"
+        return Verdict(collapsed=None, text=text, evidence=_listing(seen), next=hint)
     return _in_use(seen)
 
 
 def _is_none(value: float | None, se: float | None) -> bool:
-    """Whether a quantity was found to be as good as zero: negligible, or within two standard errors of 0."""
-    return value is not None and value < max(NEGLIGIBLE_NATS, 2 * (se or 0.0))
+    """Whether a quantity was found to be as good as zero, by an estimate that would have seen more."""
+    return value is not None and value < NEGLIGIBLE_NATS and value + 2 * (se or 0.0) < SMALL_NATS
 
 
 def _collapsed(seen: Evidence, *, silent: bool, idle: bool) -> Verdict:

@@ -210,9 +210,35 @@ def test_information_that_the_decoder_ignores_is_collapse():
     assert "decoder" in verdict.text
 
 
-def test_a_swap_gap_within_its_noise_is_no_evidence_of_use():
-    assert judge(replace(HEALTHY, swap_gap_nats=0.5, swap_gap_se=0.4)).collapsed is True
-    assert judge(replace(HEALTHY, swap_gap_nats=0.5, swap_gap_se=0.1)).collapsed is False
+SMALL, ROUGH, WEAK, CLEAR = (0.05, 0.01), (-0.1, 0.8), (1.5, 0.8), (1.5, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("mi", "gap", "collapsed"),
+    [
+        (SMALL, SMALL, True),
+        (SMALL, WEAK, True),
+        (SMALL, CLEAR, True),
+        (WEAK, SMALL, True),
+        (WEAK, WEAK, None),
+        (WEAK, CLEAR, None),
+        (CLEAR, SMALL, True),
+        (CLEAR, WEAK, None),
+        (CLEAR, CLEAR, False),
+        (ROUGH, CLEAR, None),
+        (CLEAR, ROUGH, None),
+        (SMALL, ROUGH, True),
+        (CLEAR, (0.1, 0.05), False),
+        (CLEAR, (1.5, None), False),
+    ],
+)
+def test_collapse_needs_a_quantity_that_is_small_in_itself_and_use_needs_both_beyond_chance(mi, gap, collapsed):
+    seen = replace(HEALTHY, mi_nats=mi[0], mi_se=mi[1], swap_gap_nats=gap[0], swap_gap_se=gap[1])
+    verdict = judge(seen)
+    assert verdict.collapsed is collapsed
+    if collapsed is None:
+        assert ("MI" in verdict.text, "swap gap" in verdict.text) == (mi in (ROUGH, WEAK), gap in (ROUGH, WEAK))
+        assert "more sentences" in verdict.next
 
 
 def test_few_live_units_are_partial_use_with_a_hint():
