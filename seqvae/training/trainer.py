@@ -1,6 +1,8 @@
 """The training loop. It names no method: strategies act through their hooks."""
 
+import contextlib
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -26,9 +28,9 @@ class Trainer:
         device = task.runtime.device
         self.noise = torch.Generator(device).manual_seed(task.train.seed + 1)
         self.stop = StopSignals()
-        # Since the last line of the log: rec, kl, sentences, tokens. On the device, so that no step waits for it.
+        # Since the log's last line: rec, kl, sentences, tokens. On the device: one transfer a line, not four a step.
         self.sums = torch.zeros(4, dtype=torch.float32 if device.type == "mps" else torch.float64, device=device)
-        self._clock = time.monotonic()
+        self._start_clock()
 
     # What strategies see of the loop (objectives.base.Loop).
 
@@ -55,6 +57,7 @@ class Trainer:
                 self._start_phase(0)
             else:
                 self._restore(resume)
+            self._start_clock()
             self.model.train()
             while not self.progress.finished and self.stop.received is None:
                 self._run_epoch()
@@ -72,12 +75,14 @@ class Trainer:
             every = self.config.validate_every
             due = epoch_over if every is None else self.step % every == 0
             if due or self.stage.over(self.progress):
-                self._validate()
+                with self._off_the_clock():
+                    self._validate()
             if self.stage.over(self.progress):
                 self._end_phase()
                 return
             if self.stop.received or due or self.step % (self.config.save_every or states.NEVER) == 0:
-                self._save()
+                with self._off_the_clock():
+                    self._save()
             if self.stop.received:
                 return
 
@@ -127,6 +132,7 @@ class Trainer:
 
     def _start_phase(self, index: int) -> None:
         self.progress.start_phase(index)
+        self.sums.zero_()
         for part in self.task.phases[index].reset:
             self.model.reset(part)
         self._build_stage()
@@ -154,6 +160,7 @@ class Trainer:
             self.progress.finished = True
             self._emit("end", best=self.progress.best, best_step=self.progress.best_step)
         self._save()
+        self._start_clock()
 
     # Validation, and what follows from it.
 
@@ -178,7 +185,7 @@ class Trainer:
 
     def _log(self) -> None:
         rec, kl, sentences, tokens = self.sums.tolist()
-        now = time.monotonic()
+        elapsed = time.monotonic() - self._clock
         self._emit(
             "train",
             rec_nats=rec / sentences,
@@ -186,10 +193,21 @@ class Trainer:
             elbo_nats=(rec + kl) / sentences,
             kl_weight=self.objective.kl_weight(self.step - 1),
             lr=self.optimizers["main"].param_groups[0]["lr"],
-            tokens_per_s=tokens / max(now - self._clock, 1e-9),
+            tokens_per_s=(tokens - self._tokens_before) / max(elapsed, 1e-9),
         )
         self.sums.zero_()
-        self._clock = now
+        self._start_clock()
+
+    def _start_clock(self) -> None:
+        """Measure the pace from here on; tokens that are in the sums already were read before."""
+        self._clock, self._tokens_before = time.monotonic(), float(self.sums[3])
+
+    @contextlib.contextmanager
+    def _off_the_clock(self) -> Iterator[None]:
+        """The pace is that of the updates alone."""
+        began = time.monotonic()
+        yield
+        self._clock += time.monotonic() - began
 
     def _emit(self, event: str, **facts: Any) -> None:
         progress = self.progress

@@ -3,6 +3,7 @@
 import copy
 import itertools
 import math
+from signal import SIGTERM
 
 import pytest
 import torch
@@ -26,6 +27,8 @@ from seqvae.evaluation.likelihood import elbo_and_iw, quick_metrics
 from seqvae.objectives.base import PARTS, Loop, Model, Strategy, StrategyConfig
 from seqvae.objectives.word_dropout import WordDropoutConfig
 from seqvae.training import phases as phases_module
+from seqvae.training import trainer as trainer_module
+from seqvae.training.trainer import Trainer
 
 SGD = {"optimizer": {"name": "sgd", "lr": 0.1}}
 
@@ -409,6 +412,84 @@ def test_a_language_model_is_trained_by_the_same_loop(tmp_path):
     first, *_, last = trainer.task.observe.of("valid")
     assert last["rec_nats"] == last["elbo_nats"] < first["rec_nats"]
     assert last["kl_nats"] is last["active_units"] is None
+
+
+class Clock:
+    """Updates last a second; ten for a validation and a hundred for a checkpoint."""
+
+    def __init__(self, monkeypatch):
+        self.now = 0.0
+        monkeypatch.setattr(trainer_module.time, "monotonic", lambda: self.now)
+        for name, seconds in {"_train_on": 1, "_validate": 10, "_save": 100}.items():
+            monkeypatch.setattr(Trainer, name, self.slow(getattr(Trainer, name), seconds))
+
+    def slow(self, method, seconds):
+        def call(trainer, *arguments):
+            self.now += seconds
+            return method(trainer, *arguments)
+
+        return call
+
+
+class TestLog:
+    @pytest.fixture
+    def train(self):
+        return {"epochs": 2, "validate_every": 2, "save_every": 3, "log_every": 5}
+
+    def tokens(self, trainer, first, last):
+        """Predicted tokens of the updates from ``first`` to ``last``, counted from 1 through epochs of eight."""
+        lengths = trainer.task.stores["train"].lengths - 1
+        plans = [*trainer.task.plan(0), *trainer.task.plan(1)]
+        return sum(int(lengths[rows].sum()) for rows in plans[first - 1 : last])
+
+    @pytest.mark.parametrize("phases", [1, 2])
+    def test_the_pace_is_that_of_the_updates(self, tmp_path, monkeypatch, train, phases):
+        Clock(monkeypatch)
+        train |= {"phases": [{"name": "one", "epochs": 2 // phases}] * phases}
+        trainer = toy_trainer(tmp_path, train=train)
+        assert trainer.fit()
+        paces = [event["tokens_per_s"] for event in trainer.task.observe.of("train")]
+        rows = [(1, 5), (6, 10) if phases == 1 else (9, 10), (11, 15)]
+        expected = [self.tokens(trainer, first, last) / (last - first + 1) for first, last in rows]
+        assert paces == pytest.approx(expected)
+
+    def test_after_a_resume_the_pace_is_that_of_this_process(self, tmp_path, monkeypatch, train):
+        Clock(monkeypatch)
+        whole = toy_trainer(tmp_path / "whole", train=train)
+        assert whole.fit()
+        trainer = toy_trainer(tmp_path / "cut", train=train)
+        observe = trainer.task.observe
+
+        def stops(event):
+            observe(event)
+            if event["event"] == "valid" and event["step"] == 8:
+                trainer.stop.received = SIGTERM
+
+        object.__setattr__(trainer.task, "observe", stops)
+        assert not trainer.fit()
+        resumed = toy_trainer(tmp_path / "cut", train=train)
+        assert resumed.fit(last_checkpoint(trainer))
+        row = resumed.task.observe.of("train")[0]
+        assert row["step"] == 10
+        assert row["tokens_per_s"] == pytest.approx(self.tokens(trainer, 9, 10) / 2)
+        assert observe.timeless() + resumed.task.observe.timeless() == whole.task.observe.timeless()
+
+    def test_a_row_holds_the_updates_of_one_phase(self, tmp_path, strategies):
+        seen = []
+
+        class Watch(Strategy):
+            def after_update(self, loop, terms):
+                seen.append((terms.rec.mean(0).sum().item(), len(loop.batch)))
+
+        configs = strategies(Watch, Watch)
+        phases = [phase_of(tmp_path, config, train={"steps": 6}) for config in configs]
+        trainer = toy_trainer(tmp_path, phases=phases, train={"log_every": 4})
+        assert trainer.fit()
+        rows = trainer.task.observe.of("train")
+        assert [(row["step"], row["phase"]) for row in rows] == [(4, 0), (8, 1), (12, 1)]
+        for row, updates in zip(rows, (seen[:4], seen[6:8], seen[8:]), strict=True):
+            rec, sentences = (sum(column) for column in zip(*updates, strict=True))
+            assert row["rec_nats"] == pytest.approx(rec / sentences, rel=1e-6)
 
 
 def test_a_language_model_is_no_autoencoder(tmp_path):
