@@ -43,6 +43,7 @@ class Progress:
 
     def start_phase(self, index: int) -> None:
         self.phase = index
+        self.total_epochs += self.position > 0  # An epoch that was begun is over: its batches have been seen.
         self.epoch = self.position = self.phase_step = self.bad_validations = self.stale_validations = self.decays = 0
         self.best = self.best_step = None
 

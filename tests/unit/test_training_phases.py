@@ -315,6 +315,16 @@ class TestPhases:
         starts = [(event["name"], event["steps"], event["total_steps"]) for event in events.of("phase")]
         assert starts == [("first", 4, 4 + 3), ("second", 3, 4 + 3)]
 
+    def test_a_phase_does_not_begin_with_the_batches_that_the_last_one_ended_in(self, tmp_path):
+        """Whether the last one ended within an epoch, or at the end of one."""
+        phases = [{"name": str(steps), "steps": steps} for steps in (3, 8, 2)]
+        trainer = toy_trainer(tmp_path, train={"phases": phases})
+        rows, update = [], trainer._train_on
+        trainer._train_on = lambda batches: (rows.append(batches[0].rows.tolist()), update(batches))
+        assert trainer.fit()
+        plans = [[batch.tolist() for batch in trainer.task.plan(epoch)] for epoch in range(3)]
+        assert rows == [*plans[0][:3], *plans[1], *plans[2][:2]]
+
     def test_a_phase_starts_with_a_fresh_optimizer(self, tmp_path, monkeypatch):
         script(monkeypatch, [5.0, 3.0, 4.0])
         trainer, _ = self.two(tmp_path)
