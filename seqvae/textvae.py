@@ -14,7 +14,7 @@ from seqvae.data.batching import collate
 from seqvae.data.store import TokenStore
 from seqvae.data.tokenizers import Tokenizer
 from seqvae.errors import SeqVAEError
-from seqvae.evaluation.likelihood import Progress
+from seqvae.evaluation.likelihood import OnProgress
 from seqvae.evaluation.report import EvalConfig, EvalReport, evaluate_model
 from seqvae.generation.aggregate import Aggregate, fit_aggregate
 from seqvae.generation.decoding import DecodeConfig, decode
@@ -174,7 +174,7 @@ def evaluate(
     *,
     split: str = "texts",
     config: EvalConfig | None = None,
-    on_progress: Progress | None = None,
+    on_progress: OnProgress | None = None,
 ) -> EvalReport:
     """Everything that is measured about ``vae`` on some texts (or on a prepared split, named ``split``)."""
     store = texts if isinstance(texts, TokenStore) else TokenStore.from_texts(_listed(texts), vae.tokenizer)

@@ -12,7 +12,7 @@ from seqvae.io.storage import jsonable
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from seqvae.evaluation.likelihood import Progress as OnProgress
+    from seqvae.evaluation.likelihood import OnProgress
 
 Observer = Callable[[Mapping[str, Any]], None]
 

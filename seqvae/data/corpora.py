@@ -92,7 +92,7 @@ def corpus_notes(config: DataConfig, sources: dict[str, TextSource]) -> list[str
         f"{source.path} is not the usual PTB {split} file (its sha256 differs): "
         "numbers on it do not compare with published ones"
         for split, source in sources.items()
-        if source.sha256() != PTB_SHA256[split]
+        if source.sha256 != PTB_SHA256[split]
     ]
 
 

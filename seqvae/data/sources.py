@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO, Literal
 
@@ -29,7 +30,7 @@ _DRAW = 0x5EED
 class TextSource:
     """One text file, or the share of its rows that `split` left in it or took out of it.
 
-    ``name`` is how the user wrote it. Nothing is opened before `lines` or `sha256` is called.
+    ``name`` is how the user wrote it. Nothing is opened before `lines` or `sha256` is asked for.
     """
 
     path: Path
@@ -65,14 +66,15 @@ class TextSource:
         if row == 0:
             raise SeqVAEError("E302", "the file has no sentences", where=Location(self.name))
 
+    @cached_property
     def sha256(self) -> str:
-        """Hex sha256 of the bytes of the file as they lie on disk."""
+        """Hex sha256 of the bytes of the file as they lie on disk, read once."""
         with _reading(self), _open(self.path) as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
 
     def identity(self) -> dict[str, object]:
         """What decides the lines of this source, whatever its path."""
-        return {"sha256": self.sha256(), "part": self.part, "fraction": self.fraction}
+        return {"sha256": self.sha256, "part": self.part, "fraction": self.fraction}
 
     def _held_out_rows(self) -> np.ndarray:
         """Mask over the rows: True where held out. Both parts get at least one row."""

@@ -87,7 +87,7 @@ class TokenStore:
     @classmethod
     def from_texts(cls, texts: Iterable[str], tokenizer: Tokenizer) -> "TokenStore":
         """A store in memory, one row for each text in its order; an empty text is a sentence of BOS and EOS alone."""
-        encoder = Encoder(tokenizer)
+        encoder = RowEncoder(tokenizer)
         encoded = [encoder.encode(row, text) for row, text in enumerate(texts, 1)]
         offsets = np.zeros(len(encoded) + 1, np.int64)
         np.cumsum([len(ids) for ids in encoded], out=offsets[1:])
@@ -131,7 +131,7 @@ class TokenStore:
         return np.diff(self.offsets)
 
 
-class Encoder:
+class RowEncoder:
     """Text to the ids of a row, with its BOS and EOS; counts what it sees.
 
     ``max_length`` is in tokens without BOS and EOS. With "error" a longer sentence raises E310, naming its line.
@@ -186,7 +186,7 @@ class Encoder:
 
 
 def write_store(
-    folder: Path, lines: Iterable[tuple[int, str]], encoder: Encoder, *, fingerprint: str, source: dict[str, object]
+    folder: Path, lines: Iterable[tuple[int, str]], encoder: RowEncoder, *, fingerprint: str, source: dict[str, object]
 ) -> None:
     """Writes a store into the empty ``folder``, in memory that does not grow with the text.
 
@@ -249,8 +249,6 @@ class Prepared:
     notes: list[str]
     sources: dict[str, dict[str, object]]
     """What each split was read from: the sha256 of the file, and which of its rows."""
-    fingerprint: str
-    """Hex sha256 that changes with the text of any split, the tokenizer and the limit on length."""
 
 
 def prepare(
@@ -264,8 +262,8 @@ def prepare(
 
     A tokenizer config trains the tokenizer on the training rows; a tokenizer (of a saved model) is used as it is.
     ``splits`` names those wanted (default: all there are). ``cache`` defaults to ``$SEQVAE_CACHE``, else the user's
-    cache folder. Several processes may prepare at once. Raises what `resolve` and reading raise, E313 for text
-    without a known word, E7xx where the cache cannot be written.
+    cache folder. Several processes may prepare at once. Raises what `resolve` and reading raise, E313 for training
+    and validation text without a known word (of other text it is a note), E7xx where the cache cannot be written.
     """
     training = isinstance(tokenizer, BaseModel)
     required = {"train", "valid"} if splits is None else {*splits, *(["train"] if training else [])}
@@ -277,12 +275,11 @@ def prepare(
     stores = {split: _stored(data, sources[split], tokenizer, folder) for split in wanted}
     notes = corpus_notes(data, {split: sources[split] for split in wanted})
     for split, store in stores.items():
-        _require_known_words(split, sources[split].name, store.stats)
+        if training and split != "test":
+            _require_known_words(split, sources[split].name, store.stats)
         notes += _notes(split, store.stats, data)
-    made_from = {split: store.fingerprint for split, store in stores.items()}
-    fingerprint = _digest({"tokenizer": tokenizer.fingerprint(), "splits": made_from})
     read = {split: sources[split].identity() for split in wanted}
-    return Prepared(tokenizer=tokenizer, splits=stores, notes=notes, sources=read, fingerprint=fingerprint)
+    return Prepared(tokenizer=tokenizer, splits=stores, notes=notes, sources=read)
 
 
 def _trained(config: TokenizerConfig, source: TextSource, folder: Path) -> Tokenizer:
@@ -301,7 +298,7 @@ def _stored(data: DataConfig, source: TextSource, tokenizer: Tokenizer, folder: 
     fingerprint = _digest(key)
 
     def write(place: Path) -> None:
-        encoder = Encoder(tokenizer, name=source.name, **limit)
+        encoder = RowEncoder(tokenizer, name=source.name, **limit)
         write_store(place, source.lines(), encoder, fingerprint=fingerprint, source=identity)
 
     return _entry(folder / fingerprint, write, TokenStore.open)
@@ -332,13 +329,17 @@ def _require_known_words(split: str, name: str, stats: StoreStats) -> None:
 def _notes(split: str, stats: StoreStats, data: DataConfig) -> list[str]:
     notes = []
     if stats.blank_dropped:
-        notes.append(f"{split}: {stats.blank_dropped:,} blank lines dropped")
+        notes.append(f"{split}: {_count(stats.blank_dropped, 'blank line')} dropped")
     if stats.too_long:
         done = "dropped" if data.too_long == "drop" else "truncated"
-        notes.append(f"{split}: {stats.too_long:,} sentences longer than {data.max_length} tokens {done}")
+        notes.append(f"{split}: {_count(stats.too_long, 'sentence')} longer than {data.max_length} tokens {done}")
     if stats.unknown_rate > HIGH_UNKNOWN_RATE:
         notes.append(f"{split}: {stats.unknown_rate:.1%} of the tokens are unknown words")
     return notes
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _digest(content: object) -> str:

@@ -50,7 +50,7 @@ class RunningMoments:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Codes:
+class SplitCodes:
     """What one pass of the encoder leaves: a code for each sentence of the split, and posteriors to compare them."""
 
     z: Float[Tensor, "R Z"]
@@ -69,7 +69,7 @@ def encode_split(
     batch_tokens: int = 16_384,
     mi_sentences: int = 20_000,
     noiseless: bool = False,
-) -> Codes:
+) -> SplitCodes:
     """Encode every sentence once; keep the posteriors of at most ``mi_sentences`` of them, drawn by ``seed``."""
     z = torch.zeros(len(store), model.latent_dim)
     kept = np.zeros(len(store), dtype=bool)
@@ -83,7 +83,7 @@ def encode_split(
             if kept[rows].any():
                 posteriors.append(q[torch.from_numpy(np.flatnonzero(kept[rows])).to(q.mean.device)])
                 kept_rows.append(rows[kept[rows]])
-    return Codes(z=z, posteriors=posteriors, rows=kept_rows, active_units=moments.active_units())
+    return SplitCodes(z=z, posteriors=posteriors, rows=kept_rows, active_units=moments.active_units())
 
 
 def subset(count: int, at_most: int, seed: int) -> Int[np.ndarray, " R"]:
@@ -103,7 +103,7 @@ class MutualInformation:
     sentences: int
 
 
-def mutual_information(codes: Codes) -> MutualInformation:
+def mutual_information(codes: SplitCodes) -> MutualInformation:
     """I(x; z) = E log q(z|x) - E log q(z), with q(z) the mean of q(z|x) over the same N sentences; nats.
 
     Hoffman and Johnson 2016. One sample per sentence; the sentence's own component is part of q(z), so the estimate
@@ -146,7 +146,7 @@ def derangement(count: int, seed: int) -> Int[np.ndarray, " R"]:
 
 
 def swap_gap(
-    model: nn.Module, store: TokenStore, codes: Codes, *, seed: int = 0, batch_tokens: int = 16_384
+    model: nn.Module, store: TokenStore, codes: SplitCodes, *, seed: int = 0, batch_tokens: int = 16_384
 ) -> SwapGap | None:
     """Mean rise of -log p(x|z), nats per sentence, when each sentence is decoded from another's code.
 

@@ -15,7 +15,7 @@ from seqvae.evaluation.latent import RunningMoments
 from seqvae.evaluation.passes import batches, evaluating, one_code, rsample_by_row
 from seqvae.types import Batch, Posterior
 
-Progress = Callable[[int, int], None]
+OnProgress = Callable[[int, int], None]
 """Called with (sentences done, sentences in all)."""
 
 _SAMPLES_TOGETHER = 16
@@ -51,7 +51,7 @@ def elbo_and_iw(
     samples: int = 500,
     seed: int = 0,
     batch_tokens: int = 16_384,
-    on_progress: Progress | None = None,
+    on_progress: OnProgress | None = None,
 ) -> Likelihoods:
     """-ELBO and IW-NLL of every sentence from ``samples`` samples of q(z|x), in memory bounded by ``batch_tokens``.
 

@@ -11,7 +11,7 @@ from seqvae.data.store import TokenStore
 from seqvae.data.tokenizers import Tokenizer
 from seqvae.errors import SeqVAEError
 from seqvae.evaluation.latent import encode_split, mutual_information, swap_gap
-from seqvae.evaluation.likelihood import Progress, autoencoder_rec, elbo_and_iw, perplexity
+from seqvae.evaluation.likelihood import OnProgress, autoencoder_rec, elbo_and_iw, perplexity
 from seqvae.evaluation.passes import standard_error
 from seqvae.evaluation.text import reconstruction, token_accuracy
 from seqvae.evaluation.verdict import Evidence, Verdict, judge
@@ -119,7 +119,7 @@ def evaluate_model(
     split: str,
     config: EvalConfig | None = None,
     noiseless: bool = False,
-    on_progress: Progress | None = None,
+    on_progress: OnProgress | None = None,
 ) -> EvalReport:
     """Evaluate ``model`` on one split. Its modes and the global random state are as before when it returns.
 
@@ -141,7 +141,7 @@ def evaluate_model(
 
 
 def _likelihood_numbers(
-    model: nn.Module, store: TokenStore, config: EvalConfig, noiseless: bool, on_progress: Progress | None
+    model: nn.Module, store: TokenStore, config: EvalConfig, noiseless: bool, on_progress: OnProgress | None
 ) -> dict[str, Any]:
     if noiseless:
         rec, tokens = autoencoder_rec(model, store, batch_tokens=config.batch_tokens)

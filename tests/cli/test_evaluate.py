@@ -80,6 +80,16 @@ def test_a_file_is_measured_without_its_blank_lines_and_its_unknown_words_are_to
     assert "12.5% of the tokens are unknown words" in notes[1]
 
 
+def test_a_text_of_unknown_words_only_is_measured_and_told(verb, tmp_path):
+    (tmp_path / "mine.txt").write_text("zebra quagga\nokapi\n", encoding="utf-8")
+    for model in ("vae", "lm", "ae"):
+        result = verb("eval", "--json", "--input", tmp_path / "mine.txt", "--model", f"runs/{model}")
+        found = measured(result)
+        assert (found["sentences"], found["unknown_rate"]) == (2, 1.0)
+        assert found["rec_nats"] > 0
+        assert "100.0% of the tokens are unknown words" in result.stderr
+
+
 def test_the_numbers_are_kept_with_the_model_by_split(verb, workplace):
     for split in ("test", "valid"):
         found = measured(verb("eval", "--json", "--split", split))

@@ -110,7 +110,7 @@ def test_a_missing_file_is_named_with_the_nearest(write, tmp_path):
     error = failure(TextSource.of("nowhere/of/mine.txt"))
     assert "there is no folder nowhere/of; relative paths start at" in error.hint
     with pytest.raises(SeqVAEError) as caught:
-        TextSource.of(tmp_path / "trian.txt").sha256()
+        TextSource.of(tmp_path / "trian.txt").identity()
     assert caught.value.code == "E301"
 
 
@@ -130,7 +130,7 @@ def test_a_damaged_gzip_file_is_named(write, keep):
 
 
 def test_the_fingerprint_is_that_of_the_bytes(write):
-    assert write(b"a\r\nb").sha256() == hashlib.sha256(b"a\r\nb").hexdigest()
+    assert write(b"a\r\nb").sha256 == hashlib.sha256(b"a\r\nb").hexdigest()
 
 
 @pytest.mark.parametrize("rows", [2, 3, 7, 400])

@@ -1,5 +1,6 @@
 """Promises of the token store: what was written is what is read, made once, whole or made again."""
 
+import hashlib
 import json
 import os
 import random
@@ -14,7 +15,7 @@ import pytest
 import seqvae
 import seqvae.data.arrays as arrays
 from seqvae.data.corpora import DataConfig
-from seqvae.data.store import Encoder, TokenStore, prepare, write_store
+from seqvae.data.store import RowEncoder, TokenStore, prepare, write_store
 from seqvae.data.tokenizers import WordTokenizer, WordTokenizerConfig
 from seqvae.errors import SeqVAEError
 from seqvae.io import storage
@@ -93,7 +94,7 @@ def test_ten_thousand_lines_come_back_as_written(tmp_path, monkeypatch):
     draw = random.Random(5)
     texts = [" ".join(draw.choices("abcdefg", k=draw.randint(1, 12))) for _ in range(10_000)]
     tokenizer = WordTokenizer(list("abcdefg"))
-    write_store(tmp_path, enumerate(texts, 1), Encoder(tokenizer), fingerprint="f", source={})
+    write_store(tmp_path, enumerate(texts, 1), RowEncoder(tokenizer), fingerprint="f", source={})
     store = TokenStore.open(tmp_path)
     assert isinstance(store.tokens, np.memmap)
     assert isinstance(store.offsets, np.memmap)
@@ -109,7 +110,7 @@ def test_ten_thousand_lines_come_back_as_written(tmp_path, monkeypatch):
 def test_ids_take_16_bits_where_they_fit_and_32_where_not(tmp_path, words, dtype):
     tokenizer = WordTokenizer([str(number) for number in range(words)])
     text = f"0 {words - 1}"
-    write_store(tmp_path, [(1, text)], Encoder(tokenizer), fingerprint="f", source={})
+    write_store(tmp_path, [(1, text)], RowEncoder(tokenizer), fingerprint="f", source={})
     store = TokenStore.open(tmp_path)
     assert store.tokens.dtype == dtype
     assert tokenizer.decode(store[0]) == text
@@ -118,7 +119,7 @@ def test_ids_take_16_bits_where_they_fit_and_32_where_not(tmp_path, words, dtype
 
 def test_opening_reads_no_tokens(tmp_path):
     tokenizer = WordTokenizer(["a"])
-    write_store(tmp_path, [(1, "a")], Encoder(tokenizer), fingerprint="f", source={})
+    write_store(tmp_path, [(1, "a")], RowEncoder(tokenizer), fingerprint="f", source={})
     described = json.loads((tmp_path / "store.json").read_text())
     described["stats"] |= {"rows": 10**9, "tokens": 20 * 10**9}
     (tmp_path / "store.json").write_text(json.dumps(described))
@@ -143,7 +144,7 @@ def test_prepare_gives_tokenizer_and_splits(tmp_path, corpus):
     }
     assert made.splits["train"].lines.tolist() == [1, 3, 4]
     assert made.splits["train"].stats.blank_dropped == 1
-    assert made.notes == ["train: 1 blank lines dropped", "valid: 25.0% of the tokens are unknown words"]
+    assert made.notes == ["train: 1 blank line dropped", "valid: 25.0% of the tokens are unknown words"]
 
 
 def test_the_second_time_nothing_is_tokenised(tmp_path, corpus, monkeypatch):
@@ -156,9 +157,26 @@ def test_the_second_time_nothing_is_tokenised(tmp_path, corpus, monkeypatch):
     assert made == 1 + 6
     second = prepare(DataConfig(**corpus), WORDS, cache=tmp_path / "cache")
     assert len(calls) == made
-    assert second.fingerprint == first.fingerprint
+    assert fingerprints(second) == fingerprints(first)
     assert second.notes == first.notes
     assert rows(second.splits["valid"], second.tokenizer) == rows(first.splits["valid"], first.tokenizer)
+
+
+def fingerprints(prepared) -> tuple[str, ...]:
+    return tuple(store.fingerprint for store in prepared.splits.values())
+
+
+def test_each_file_is_read_once_for_its_hash(tmp_path, corpus, monkeypatch):
+    hashed = []
+    digest = hashlib.file_digest
+
+    def counted(stream, kind):
+        hashed.append(Path(stream.name).name)
+        return digest(stream, kind)
+
+    monkeypatch.setattr(hashlib, "file_digest", counted)
+    prepare(DataConfig(**corpus), WORDS, cache=tmp_path / "cache")
+    assert sorted(name for name in hashed if name.endswith(".txt")) == ["test.txt", "train.txt", "valid.txt"]
 
 
 def _counted(train, calls):
@@ -167,7 +185,7 @@ def _counted(train, calls):
 
 def test_a_change_of_text_tokenizer_or_limit_makes_other_stores(tmp_path, corpus):
     def fingerprint(words=WORDS, **change):
-        return prepare(DataConfig(**(corpus | change)), words, cache=tmp_path / "cache").fingerprint
+        return fingerprints(prepare(DataConfig(**(corpus | change)), words, cache=tmp_path / "cache"))
 
     (tmp_path / "train.txt").write_text("a b c\nb c\nc a\n" * 4)
     seen = [
@@ -218,7 +236,7 @@ def test_too_long_sentences_are_dropped_or_truncated_and_counted(tmp_path, corpu
     assert rows(store, made.tokenizer) == kept
     assert (store.stats.too_long, store.stats.words) == (1, sum(len(text.split()) for text in kept))
     assert store.stats.characters == sum(map(len, kept))
-    assert f"train: 1 sentences longer than 2 tokens {'dropped' if policy == 'drop' else 'truncated'}" in made.notes
+    assert f"train: 1 sentence longer than 2 tokens {'dropped' if policy == 'drop' else 'truncated'}" in made.notes
     assert store.lines.tolist() == ([3, 4] if policy == "drop" else [1, 3, 4])
 
 
@@ -239,6 +257,17 @@ def test_text_without_a_known_word_is_refused(tmp_path, corpus):
     assert error.code == "E313"
     assert "valid" in error.what
     assert "valid.txt" in str(error)
+
+
+def test_other_text_without_a_known_word_is_prepared_with_a_note(tmp_path, corpus):
+    """For a saved model, and as the test text of a training run: what is measured on it is defined."""
+    (tmp_path / "test.txt").write_text("x y\n\nz\n")
+    notes = ["test: 1 blank line dropped", "test: 100.0% of the tokens are unknown words"]
+    tokenizer = WordTokenizer(["a", "d"])
+    made = prepare(DataConfig(test=corpus["test"]), tokenizer, cache=tmp_path / "cache", splits=["test"])
+    assert (len(made.splits["test"]), made.notes) == (2, notes)
+    trained_on = prepare(DataConfig(**corpus), WORDS, cache=tmp_path / "cache")
+    assert [note for note in trained_on.notes if note.startswith("test")] == notes
 
 
 @pytest.mark.parametrize("content", ["one line\n", "two\nlines\n", "a\na\na\n"])
@@ -286,7 +315,7 @@ def test_a_damaged_entry_is_made_again(tmp_path, corpus, damage):
 
 
 def test_opening_a_damaged_store_says_so(tmp_path):
-    write_store(tmp_path, [(1, "a")], Encoder(WordTokenizer(["a"])), fingerprint="f", source={})
+    write_store(tmp_path, [(1, "a")], RowEncoder(WordTokenizer(["a"])), fingerprint="f", source={})
     good = (tmp_path / "store.json").read_text()
     for damage in ("", "{}", "[1]", good.replace('"rows": 1', '"rows": 2'), good.replace("<u2", "|O")):
         (tmp_path / "store.json").write_text(damage)
@@ -326,7 +355,8 @@ while not (folder / "go").exists():
 data = DataConfig(train=folder / "train.txt", valid=folder / "valid.txt", test=folder / "test.txt")
 for attempt in range(5):
     made = prepare(data, WordTokenizerConfig(), cache=folder / f"cache-{attempt}")
-    print(made.fingerprint, len(made.splits["train"]), made.tokenizer.decode(made.splits["train"][1999]))
+    train = made.splits["train"]
+    print(train.fingerprint, len(train), made.tokenizer.decode(train[1999]))
 """
 
 
