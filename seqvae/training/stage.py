@@ -65,6 +65,16 @@ class Stage:
         rate = learning_rate(self.phase.optimizer.lr, schedule, progress.phase_step, self.steps)
         return rate * (schedule.factor**progress.decays if isinstance(schedule, PlateauConfig) else 1.0)
 
+    def require_best(self, progress: Progress) -> None:
+        """SeqVAEError (E502) where no validation of the phase gave a number: there are no weights to go on from."""
+        if progress.best is None:
+            raise SeqVAEError(
+                "E502",
+                f"no validation gave a finite {self.monitor}: there are no best weights to end with",
+                where=f"phase `{self.phase.name}`, step {progress.step}",
+                hint="lower `train.optimizer.lr` or `train.clip_norm`, and begin a new run",
+            )
+
     def over(self, progress: Progress) -> bool:
         """Whether the budget is spent, or validation has not improved for as long as the settings allow."""
         schedule = self.phase.schedule

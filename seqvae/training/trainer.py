@@ -152,8 +152,8 @@ class Trainer:
 
     def _end_phase(self) -> None:
         """Go on from the best weights of this phase: to the next one, or to the end."""
-        if self.progress.best is not None:
-            self.model.load_state_dict(self.best)
+        self.stage.require_best(self.progress)
+        self.model.load_state_dict(self.best)
         if self.progress.phase + 1 < len(self.task.phases):
             self._start_phase(self.progress.phase + 1)
         else:

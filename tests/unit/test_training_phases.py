@@ -110,11 +110,17 @@ class TestBest:
         assert events.of("end")[0]["best"] == 3.0
         assert events.of("end")[0]["best_step"] == 2
 
-    def test_a_run_that_was_never_finite_ends_with_its_last_weights(self, tmp_path, monkeypatch):
-        script(monkeypatch, [NAN])
-        trainer, _, weights = run(tmp_path, steps=3)
-        assert trainer.progress.best is None
-        assert bytes_of(trainer.model) == weights[2]
+    @pytest.mark.parametrize(("values", "phase"), [([NAN, INF], "first"), ([NAN, 3.0, INF, NAN], "second")])
+    def test_a_phase_without_a_finite_validation_ends_the_run_with_an_error(self, tmp_path, monkeypatch, values, phase):
+        script(monkeypatch, values)
+        phases = [{"name": name, "steps": 2} for name in ("first", "second")]
+        trainer = toy_trainer(tmp_path, train={"validate_every": 1, "phases": phases})
+        with pytest.raises(SeqVAEError, match="no validation gave a finite elbo") as caught:
+            trainer.fit()
+        assert (caught.value.code, caught.value.exit_code) == ("E502", 5)
+        assert f"phase `{phase}`" in str(caught.value)
+        assert trainer.task.observe.of("end") == []
+        assert not last_checkpoint(trainer).progress.finished
 
     def test_an_equal_value_is_no_improvement(self):
         progress = Progress()
