@@ -31,6 +31,10 @@ def train(
             metavar="RUN", help="Go on with a run; auto: the newest of the config, or begin if there is none."
         ),
     ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=0, help="Short for --set train.seed=N.", show_default="train.seed of the config"),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print each event as a line of JSON on stdout.")] = False,
 ) -> None:
     """Train a model, or go on with a run that was stopped.
@@ -41,9 +45,11 @@ def train(
     from seqvae.config import Config
     from seqvae.training import run as runs
 
+    changes = [*(changes or ()), *([] if seed is None else [f"train.seed={seed}"])]
     if changes and config is None and resume is None:
-        raise SeqVAEError("E212", "--set changes a config, and none is given", hint="add `--config tiny.yaml`, say")
-    settings = None if config is None else Config.from_yaml(config, changes or ())
+        option = "--seed" if seed is not None else "--set"
+        raise SeqVAEError("E212", f"{option} changes a config, and none is given", hint="add `--config tiny.yaml`, say")
+    settings = None if config is None else Config.from_yaml(config, changes)
     folder = _resumed_folder(resume, settings, out)
     if folder is not None and settings is None and changes:
         settings = Config.from_yaml(folder / runs.CONFIG, changes)

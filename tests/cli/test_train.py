@@ -93,6 +93,7 @@ def test_out_names_the_folder_and_never_overwrites(desk):
         ([], "E210", "seqvae train --config tiny.yaml"),
         (["--resume", "auto"], "E210", "seqvae train --config tiny.yaml"),
         (["--set", "train.steps=1"], "E212", "add `--config tiny.yaml`"),
+        (["--seed", 3], "E212", "--seed changes a config"),
         (["--config", "smal.yaml"], "E202", "did you mean `small.yaml`?"),
         (["--config", "tinny.yaml"], "E202", "did you mean `tiny.yaml`?"),
         (["--config", "small.yaml", "--set", "train.stpes=1"], "E204", "did you mean `steps`?"),
@@ -110,6 +111,22 @@ def test_a_mistake_is_told_before_any_folder_is_made(desk, arguments, code, told
     assert f"error[{code}]" in result.stderr
     assert told in result.stderr
     assert folders() == []
+
+
+def test_seed_is_short_for_the_setting(desk):
+    saved = []
+    for number, option in enumerate(
+        [("--seed", 7), ("--set", "train.seed=7"), ("--set", "train.seed=1", "--seed", 7), ()]
+    ):
+        folder = begun(desk("train", "--config", "small.yaml", "--out", f"runs/{number}", *FEW, *option))
+        saved.append(
+            (seqvae.Config.from_yaml(folder / "config.yaml"), (folder / "model/model.safetensors").read_bytes())
+        )
+    assert [config.train.seed for config, _ in saved] == [7, 7, 7, 0]
+    assert saved[0] == saved[1] == saved[2]
+    assert saved[3][1] != saved[0][1]
+    assert desk("train", "--resume", "runs/0", "--seed", 7).exit_code == 0
+    assert "train.seed" in desk("train", "--resume", "runs/0", "--seed", 8).stderr
 
 
 def stopped_run(after: int) -> Path:
