@@ -62,7 +62,8 @@ def gains_from_bf16(device: torch.device) -> bool:
     """Whether bf16 matrix products have hardware of their own (elsewhere they run several times slower than fp32)."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
-    return device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
+    # PyTorch has no public name for it; without the private one, fp32 is always right.
+    return device.type == "cpu" and getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
 
 
 class StopSignals:

@@ -95,8 +95,8 @@ class TrainConfig(_Settings):
     device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto: CUDA, else MPS, else CPU")
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 where the hardware gains by it")
     threads: int | None = Field(None, ge=1, description="CPU threads; null: as PyTorch chooses (saved with the run)")
-    epochs: int = Field(40, ge=1, description="at most this many epochs")
-    steps: int | None = Field(None, ge=1, description="at most this many updates")
+    epochs: int = Field(40, ge=1, description="at most this many epochs, in each phase that names none")
+    steps: int | None = Field(None, ge=1, description="at most this many updates, in each phase that names none")
     optimizer: OptimizerConfig = Field(AdamWConfig(), description="adamw or sgd, with its settings")
     schedule: ScheduleConfig = Field(ConstantConfig(), description="constant, cosine or plateau, with its settings")
     clip_norm: float = Field(5.0, gt=0, description="largest joint norm of the gradients")
@@ -105,7 +105,9 @@ class TrainConfig(_Settings):
         "auto",
         description="what picks the best weights: elbo (-ELBO at KL weight 1), rec; auto: rec for an autoencoder",
     )
-    patience: int | None = Field(None, ge=1, description="validations without improvement before training ends")
+    patience: int | None = Field(
+        None, ge=1, description="validations without improvement that end a phase, for each that names none"
+    )
     validate_every: int | None = Field(None, ge=1, description="updates between validations; null: each epoch")
     save_every: int | None = Field(None, ge=1, description="updates between checkpoints; null: at each validation")
     keep_checkpoints: int = Field(2, ge=1, description="checkpoints kept in the run")
