@@ -170,18 +170,22 @@ def restore_strategies(strategies: nn.ModuleList, tensors: Weights) -> None:
     strategies.load_state_dict({n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)})
 
 
-def random_tensors(generators: Mapping[str, torch.Generator]) -> Weights:
-    """The global random state of every device in use, and those of the run's own generators."""
+def random_tensors(generators: Mapping[str, torch.Generator], device: torch.device) -> Weights:
+    """The global random states of the CPU and of the run's device, and those of the run's own generators."""
     states = {"rng.cpu": torch.get_rng_state()}
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
-        states["rng.cuda"] = torch.cuda.get_rng_state()
+    if device.type == "cuda":
+        states["rng.cuda"] = torch.cuda.get_rng_state(device)
+    elif device.type == "mps":
+        states["rng.mps"] = torch.mps.get_rng_state()
     return states | {f"rng.own.{name}": generator.get_state() for name, generator in generators.items()}
 
 
-def restore_random(generators: Mapping[str, torch.Generator], tensors: Weights) -> None:
+def restore_random(generators: Mapping[str, torch.Generator], tensors: Weights, device: torch.device) -> None:
     torch.set_rng_state(tensors["rng.cpu"])
-    if "rng.cuda" in tensors and torch.cuda.is_available():
-        torch.cuda.set_rng_state(tensors["rng.cuda"])
+    if device.type == "cuda" and "rng.cuda" in tensors:
+        torch.cuda.set_rng_state(tensors["rng.cuda"], device)
+    elif device.type == "mps" and "rng.mps" in tensors:
+        torch.mps.set_rng_state(tensors["rng.mps"])
     for name, generator in generators.items():
         generator.set_state(tensors[f"rng.own.{name}"])
 

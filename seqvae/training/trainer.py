@@ -221,7 +221,7 @@ class Trainer:
         training = {"sums": self.sums} | states.strategy_tensors(self.objective.strategies)
         for name, optimizer in self.optimizers.items():
             training |= states.optimizer_tensors(name, optimizer)
-        training |= states.random_tensors({"noise": self.noise})
+        training |= states.random_tensors({"noise": self.noise}, self.task.runtime.device)
         checkpoint = states.Checkpoint(
             progress=self.progress,
             model=self.model.state_dict(),
@@ -245,4 +245,4 @@ class Trainer:
         for name, optimizer in self.optimizers.items():
             states.restore_optimizer(name, optimizer, checkpoint.training)
         self._announce("resume")
-        states.restore_random({"noise": self.noise}, checkpoint.training)
+        states.restore_random({"noise": self.noise}, checkpoint.training, device)

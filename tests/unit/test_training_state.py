@@ -24,6 +24,8 @@ from seqvae.training.state import (
     set_aside_newer,
 )
 
+CPU = torch.device("cpu")
+
 
 def checkpoint_at(step: int) -> Checkpoint:
     progress = Progress(step=step, phase=1, position=3, best=1 / 3, best_step=2, decays=1)
@@ -135,13 +137,42 @@ def test_an_optimizer_goes_on_as_if_it_had_not_been_saved(make):
 def test_random_states_go_on_where_they_were():
     own = torch.Generator().manual_seed(4)
     torch.manual_seed(5)
-    saved = {name: state.clone() for name, state in random_tensors({"noise": own}).items()}
+    saved = {name: state.clone() for name, state in random_tensors({"noise": own}, CPU).items()}
     expected = torch.rand(3), torch.rand(3, generator=own)
     torch.manual_seed(6)
     other = torch.Generator().manual_seed(7)
-    restore_random({"noise": other}, saved)
+    restore_random({"noise": other}, saved, CPU)
     assert torch.equal(torch.rand(3), expected[0])
     assert torch.equal(torch.rand(3, generator=other), expected[1])
+
+
+@pytest.mark.parametrize("name", ["cuda:1", "mps"])
+def test_the_random_state_is_that_of_the_device_of_the_run(name, monkeypatch):
+    device = torch.device(name)
+    held = {name: torch.tensor([1, 2, 3], dtype=torch.uint8)}
+    kind = getattr(torch, device.type)
+    monkeypatch.setattr(kind, "get_rng_state", lambda *where: held[str(*where) or name])
+    monkeypatch.setattr(kind, "set_rng_state", lambda state, *where: held.update({str(*where) or name: state}))
+    saved = random_tensors({}, device)
+    held[name] = torch.zeros(3, dtype=torch.uint8)
+    restore_random({}, saved, device)
+    assert {key: state.tolist() for key, state in held.items()} == {name: [1, 2, 3]}
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_random_states_of_cuda_go_on_where_they_were():
+    device = torch.device("cuda", torch.cuda.device_count() - 1)
+    own = torch.Generator(device).manual_seed(4)
+    saved = {name: state.clone() for name, state in random_tensors({"noise": own}, device).items()}
+    expected = torch.rand(3, device=device), torch.rand(3, generator=own, device=device)
+    restore_random({"noise": own}, saved, device)
+    assert torch.equal(torch.rand(3, device=device), expected[0])
+    assert torch.equal(torch.rand(3, generator=own, device=device), expected[1])
+
+
+def test_a_cpu_without_the_question_for_bf16_runs_in_fp32(monkeypatch):
+    monkeypatch.delattr(torch.cpu, "_is_avx512_bf16_supported", raising=False)
+    assert Runtime.choose(TrainConfig(device="cpu", threads=1)).precision == "fp32"
 
 
 def test_a_device_that_is_not_there_is_refused():
