@@ -6,11 +6,12 @@ python -m benchmarks.first_run --model runs/ptb --iw-samples 50 --out benchmarks
 
 import argparse
 import json
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
 import seqvae
-from benchmarks.report import provenance, table
+from benchmarks.report import command, provenance, table
 from seqvae.config import Config
 from seqvae.data.store import prepare
 from seqvae.evaluation.report import EvalReport
@@ -39,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     sections = [
         f"# {arguments.title}",
         provenance(arguments.model, __spec__.name, argv),
-        "The command of the run: `" + json.loads((arguments.model / "provenance.json").read_text())["argv"] + "`",
+        f"The command of the run: `seqvae {_trained_by(arguments.model)}`.",
         "## Learning curve (validation, one sample of z, nats per sentence)",
         _curve(arguments.model),
         f"## Test ({report.sentences:,} sentences, {report.tokens:,} predicted tokens)",
@@ -60,6 +61,12 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--title", default="Penn Treebank, the first run")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/ptb-first.md"))
     return parser.parse_args(argv)
+
+
+def _trained_by(run: Path) -> str:
+    """What followed the name of the program."""
+    begun = json.loads((run / "provenance.json").read_text(encoding="utf-8"))
+    return command(shlex.split(begun["argv"])[1:])
 
 
 def _curve(run: Path) -> str:

@@ -53,8 +53,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         table(("", "parsed"), _parsed_rows(vae, lm, grammar, texts, samples)),
         "## What the posterior mean knows: linear probes of the factors (test accuracy)",
         table(("factor", "probe", "majority"), _probe_rows(vae, config)),
-        "What a sentence begins with (person, number, polarity, tense) is there, topic and sentiment hardly: sentence VAEs tend "
-        "to spend their code on first words and length (Bosc and Vincent 2020).",
+        "Where a factor is no better than its majority, the code holds other things: sentence VAEs tend to spend it on "
+        "the first words and the length (Bosc and Vincent 2020).",
         "## Ten samples (seed 0)",
         "\n".join(f"    {text}" for text in samples[:10]),
         "## From one test sentence to another",
