@@ -17,7 +17,7 @@ class DecoderConfig(BaseModel):
 
     embedding: int = Field(256, ge=1, description="size of a token's embedding")
     hidden: int = Field(256, ge=1, description="LSTM units of each layer")
-    layers: int = Field(1, ge=1, description="LSTM layers")
+    layers: int = Field(1, ge=1, le=64, description="LSTM layers")
     dropout_in: float = Field(0.5, ge=0, lt=1, description="dropout rate on the token embeddings")
     dropout_out: float = Field(
         0.5, ge=0, lt=1, description="dropout rate on the LSTM's outputs (and between its layers)"

@@ -17,7 +17,7 @@ class EncoderConfig(BaseModel):
 
     embedding: int = Field(256, ge=1, description="size of a token's embedding")
     hidden: int = Field(256, ge=1, description="LSTM units of each direction")
-    layers: int = Field(1, ge=1, description="LSTM layers")
+    layers: int = Field(1, ge=1, le=64, description="LSTM layers")
     bidirectional: bool = Field(False, description="read each sentence in both directions")
     pooling: Literal["last", "mean", "max"] = Field(
         "last",

@@ -227,6 +227,13 @@ class TestForeign:
         reseal(model, "config.json", json.dumps(content).encode())
         refused(model, "E405")
 
+    @pytest.mark.parametrize("part", ["encoder", "decoder"])
+    def test_layers_without_end_are_refused_before_any_is_built(self, model, part):
+        content = json.loads((model / "config.json").read_text())
+        content["model"][part]["layers"] = 10**8
+        reseal(model, "config.json", json.dumps(content).encode())
+        assert f"model.{part}.layers" in refused(model, "E401").what
+
     def test_a_vocabulary_of_another_size_is_refused(self, model):
         edited(model, "config.json", vocab_size=10**15)
         assert "vocabulary size" in refused(model, "E405").what
