@@ -1,4 +1,4 @@
-"""Diagonal Gaussians and log-space means: pure functions in fp32, each citing its equation.
+"""Diagonal Gaussians: pure functions in fp32, each citing its equation.
 
 Every function raises its arguments to fp32 first, whatever the autocast type: a small KL computed in bf16 comes
 out several times too large.
@@ -50,9 +50,3 @@ def kl_to_standard(mean: Float[Tensor, "B Z"], logvar: Float[Tensor, "B Z"]) -> 
     """
     mean, logvar = _wide(mean, logvar)
     return 0.5 * (mean.square() + torch.expm1(logvar) - logvar)
-
-
-def log_mean_exp(values: Float[Tensor, "S *B"]) -> Float[Tensor, " *B"]:
-    """log of the mean of exp(values) over the samples S, computed in log-space."""
-    (values,) = _wide(values)
-    return torch.logsumexp(values, 0) - math.log(len(values))

@@ -1,7 +1,7 @@
 """Likelihood of a split: -ELBO and the importance-weighted bound, sentence by sentence, in nats."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from seqvae.data.store import TokenStore
 from seqvae.errors import SeqVAEError
 from seqvae.evaluation.latent import RunningMoments
-from seqvae.evaluation.passes import batches, evaluating, one_code, rsample_by_row
+from seqvae.evaluation.passes import batches, evaluating, one_code, row_seed, rsample_by_row
 from seqvae.types import Batch, Posterior
 
 OnProgress = Callable[[int, int], None]
@@ -20,6 +20,9 @@ OnProgress = Callable[[int, int], None]
 
 _SAMPLES_TOGETHER = 16
 """Samples decoded side by side: sentences share the work on their tokens, and the noise held stays small."""
+
+_NOISE_ELEMENTS = 1 << 15
+"""Most elements of noise held for one sentence; a large number of samples is drawn in blocks of this size."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,8 +69,8 @@ def elbo_and_iw(
     with evaluating(model):
         for rows, batch in batches(model, store, batch_tokens=max(1, budget)):
             q = model.encode(batch)
-            z = None if q is None else rsample_by_row(q, samples, rows, seed)
-            found, dims, counts = _weigh(model, batch, q, z, batch_tokens)
+            blocks = None if q is None else _blocks(q, samples, rows, seed)
+            found, dims, counts = _weigh(model, batch, q, blocks, batch_tokens)
             for name, values in found.items():
                 columns[name][rows] = values.numpy()
             tokens[rows] = counts.cpu().numpy()
@@ -90,26 +93,40 @@ def elbo_and_iw(
     )
 
 
+def _blocks(q: Posterior, samples: int, rows: Int[np.ndarray, " B"], seed: int) -> Iterator[Float[Tensor, "S B Z"]]:
+    """The samples of each sentence, at most `_NOISE_ELEMENTS` of each at once.
+
+    The size of a block depends on Z alone and its noise on (seed, row, block), never on the company of a sentence.
+    """
+    size = max(1, _NOISE_ELEMENTS // q.mean.shape[1])
+    for start in range(0, samples, size):
+        yield rsample_by_row(q, min(size, samples - start), rows, seed if start == 0 else row_seed(seed, start))
+
+
 def _weigh(
-    model: nn.Module, batch: Batch, q: Posterior | None, z: Float[Tensor, "S B Z"] | None, batch_tokens: int
+    model: nn.Module,
+    batch: Batch,
+    q: Posterior | None,
+    blocks: Iterator[Float[Tensor, "S B Z"]] | None,
+    batch_tokens: int,
 ) -> tuple[dict[str, Float[Tensor, " B"]], Float[Tensor, "B Z"] | None, Int[Tensor, " B"]]:
     """One batch: rec, kl, iw and analytic kl by sentence (fp64), the KL by dimension, and the predicted tokens."""
-    if z is None:
+    if blocks is None:
         terms = model.terms(batch)
         rec = terms.rec[0].cpu().double()
         zero = torch.zeros_like(rec)
         return {"rec": rec, "kl": zero, "iw": rec, "kl_analytic": zero}, None, terms.tokens
     together = max(1, batch_tokens // batch.tokens.numel())
     rec = kl = torch.zeros(len(batch), dtype=torch.float64)
-    log_sum = torch.full_like(rec, -math.inf)
-    for part in z.split(together):
+    log_sum, samples = torch.full_like(rec, -math.inf), 0
+    for part in (part for block in blocks for part in block.split(together)):
         terms = model.terms(batch, samples=len(part), q=q, z=part)
         nll = terms.rec.cpu().double()
         ratio = terms.log_q.cpu().double() - terms.log_p.cpu().double()
-        rec, kl = rec + nll.sum(0), kl + ratio.sum(0)
+        rec, kl, samples = rec + nll.sum(0), kl + ratio.sum(0), samples + len(part)
         log_sum = torch.logaddexp(log_sum, torch.logsumexp(-nll - ratio, dim=0))
-    iw = math.log(len(z)) - log_sum
-    found = {"rec": rec / len(z), "kl": kl / len(z), "iw": iw, "kl_analytic": terms.kl.cpu().double()}
+    iw = math.log(samples) - log_sum
+    found = {"rec": rec / samples, "kl": kl / samples, "iw": iw, "kl_analytic": terms.kl.cpu().double()}
     return found, terms.kl_dims, terms.tokens
 
 

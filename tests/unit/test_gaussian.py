@@ -156,16 +156,3 @@ def test_the_closed_form_is_refused_for_another_prior():
 
     with pytest.raises(TypeError, match="Mixture"):
         GaussianPosterior(*parameters()).kl(Mixture())
-
-
-def test_log_mean_exp_is_the_log_of_the_mean_over_samples():
-    values = torch.randn(7, SENTENCES, generator=torch.Generator().manual_seed(9))
-    expected = values.double().exp().mean(0).log()
-    torch.testing.assert_close(gaussian.log_mean_exp(values).double(), expected, rtol=1e-5, atol=1e-6)
-
-
-def test_log_mean_exp_does_not_leave_log_space():
-    values = torch.tensor([[-2000.0, 3000.0], [-2000.0, 3000.0]])
-    assert gaussian.log_mean_exp(values).tolist() == [-2000.0, 3000.0]
-    assert gaussian.log_mean_exp(torch.tensor([[0.0], [-math.inf]])).item() == pytest.approx(-math.log(2))
-    assert gaussian.log_mean_exp(values.bfloat16()).dtype == torch.float32
