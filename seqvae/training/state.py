@@ -83,8 +83,8 @@ class Checkpoint:
     model: Weights
     best: Weights
     training: Weights
-    """Optimizers (``optimizer.<name>.<parameter>.<key>``), strategies (``strategy.<index>.<name>``), random states
-    (``rng.<source>``) and the running sums of the log (``sums``)."""
+    """Optimizers (``optimizer.<name>.<parameter>.<key>`` and ``optimizer_size.<name>``), strategies
+    (``strategy.<index>.<name>``), random states (``rng.<source>``) and the running sums of the log (``sums``)."""
     log_bytes: int
     """Length of metrics.jsonl when the checkpoint was written: what stands after it is written again."""
 
@@ -139,26 +139,52 @@ def prune(folder: Path, keep: int, written: Path) -> None:
         storage.remove_folder(path)
 
 
-def optimizer_tensors(name: str, optimizer: torch.optim.Optimizer) -> Weights:
-    """An optimizer's state as named tensors (learning rates are a function of the progress)."""
-    state = optimizer.state_dict()["state"]
-    return {
-        f"optimizer.{name}.{index}.{key}": torch.as_tensor(value)
-        for index, values in state.items()
-        for key, value in values.items()
-        if value is not None
-    }
+def optimizer_tensors(optimizers: Mapping[str, torch.optim.Optimizer]) -> Weights:
+    """The state of every optimizer as named tensors (learning rates are a function of the progress).
+
+    ``optimizer_size.<name>`` counts its parameters and its entries, so that none is missed.
+    """
+    found: Weights = {}
+    for name, optimizer in optimizers.items():
+        entries = {
+            f"optimizer.{name}.{index}.{key}": torch.as_tensor(value)
+            for index, values in optimizer.state_dict()["state"].items()
+            for key, value in values.items()
+            if value is not None
+        }
+        found |= entries | {f"optimizer_size.{name}": torch.tensor([len(_parameters(optimizer)), len(entries)])}
+    return found
 
 
-def restore_optimizer(name: str, optimizer: torch.optim.Optimizer, tensors: Weights) -> None:
-    """Put back what :func:`optimizer_tensors` gave."""
-    state: dict[int, Weights] = {}
-    prefix = f"optimizer.{name}."
+def restore_optimizers(optimizers: Mapping[str, torch.optim.Optimizer], tensors: Weights) -> None:
+    """Put back what :func:`optimizer_tensors` gave; SeqVAEError (E401) where it does not fit the optimizers."""
+    names = {f"optimizer_size.{name}" for name in optimizers}
+    states: dict[str, dict[int, Weights]] = {name: {} for name in optimizers}
+    entries = dict.fromkeys(optimizers, 0)
     for full_name, tensor in tensors.items():
-        if full_name.startswith(prefix):
-            index, key = full_name.removeprefix(prefix).split(".")
-            state.setdefault(int(index), {})[key] = tensor
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+        if full_name.startswith("optimizer_size.") and full_name not in names:
+            raise _unfit(full_name)
+        if full_name.startswith("optimizer."):
+            owner, index, key = full_name.removeprefix("optimizer.").rsplit(".", 2)
+            parameters = _parameters(optimizers[owner]) if owner in optimizers else []
+            if int(index) >= len(parameters) or tensor.shape not in (parameters[int(index)].shape, torch.Size()):
+                raise _unfit(full_name)
+            states[owner].setdefault(int(index), {})[key] = tensor
+            entries[owner] += 1
+    for name, optimizer in optimizers.items():
+        size = tensors.get(f"optimizer_size.{name}")
+        if size is None or size.tolist() != [len(_parameters(optimizer)), entries[name]]:
+            raise _unfit(f"optimizer.{name}")
+        optimizer.load_state_dict({"state": states[name], "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _parameters(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+
+def _unfit(name: str) -> SeqVAEError:
+    hint = "resume with the version of seqvae that began the run, or begin a new one"
+    return SeqVAEError("E401", f"the checkpoint's `{name}` does not fit the optimizers of this run", hint=hint)
 
 
 def strategy_tensors(strategies: nn.ModuleList) -> Weights:

@@ -219,8 +219,7 @@ class Trainer:
 
     def _save(self) -> None:
         training = {"sums": self.sums} | states.strategy_tensors(self.objective.strategies)
-        for name, optimizer in self.optimizers.items():
-            training |= states.optimizer_tensors(name, optimizer)
+        training |= states.optimizer_tensors(self.optimizers)
         training |= states.random_tensors({"noise": self.noise}, self.task.runtime.device)
         checkpoint = states.Checkpoint(
             progress=self.progress,
@@ -242,7 +241,6 @@ class Trainer:
         self.best = {name: tensor.to(device) for name, tensor in checkpoint.best.items()}
         self.sums.copy_(checkpoint.training["sums"])
         states.restore_strategies(self.objective.strategies, checkpoint.training)
-        for name, optimizer in self.optimizers.items():
-            states.restore_optimizer(name, optimizer, checkpoint.training)
+        states.restore_optimizers(self.optimizers, checkpoint.training)
         self._announce("resume")
         states.restore_random({"noise": self.noise}, checkpoint.training, device)

@@ -19,7 +19,7 @@ from seqvae.training.state import (
     optimizer_tensors,
     prune,
     random_tensors,
-    restore_optimizer,
+    restore_optimizers,
     restore_random,
     set_aside_newer,
 )
@@ -124,14 +124,40 @@ def test_an_optimizer_goes_on_as_if_it_had_not_been_saved(make):
     optimizer = make(module.parameters())
     for _ in range(3):
         step(module, optimizer)
-    tensors = copy.deepcopy(optimizer_tensors("main", optimizer))
+    tensors = copy.deepcopy(optimizer_tensors({"main": optimizer}))
     again = model()
     again.load_state_dict(module.state_dict())
     restored = make(again.parameters())
-    restore_optimizer("main", restored, {**tensors, "optimizer.other.0.step": torch.tensor(1.0)})
+    restore_optimizers({"main": restored}, tensors)
     for each in ((module, optimizer), (again, restored)):
         step(*each)
     assert bytes_of(again) == bytes_of(module)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"optimizer.main.0.exp_avg": None}, "optimizer.main"),
+        ({f"optimizer.main.1.{key}": None for key in ("step", "exp_avg", "exp_avg_sq")}, "optimizer.main"),
+        ({"optimizer_size.main": None}, "optimizer.main"),
+        ({"optimizer.main.0.more": torch.ones(2, 3)}, "optimizer.main"),
+        ({"optimizer.main.2.step": torch.ones(())}, "optimizer.main.2.step"),
+        ({"optimizer.main.1.exp_avg": torch.ones(3)}, "optimizer.main.1.exp_avg"),
+        ({"optimizer.other.0.step": torch.ones(())}, "optimizer.other.0.step"),
+        ({"optimizer_size.other": torch.tensor([2, 0])}, "optimizer_size.other"),
+    ],
+)
+def test_entries_that_do_not_fit_the_optimizers_are_refused(change, named):
+    module = torch.nn.Linear(3, 2)
+    optimizer = torch.optim.AdamW(module.parameters())
+    module(torch.ones(1, 3)).sum().backward()
+    optimizer.step()
+    tensors = optimizer_tensors({"main": optimizer})
+    restore_optimizers({"main": torch.optim.AdamW(module.parameters())}, tensors)
+    tensors = {name: tensor for name, tensor in (tensors | change).items() if tensor is not None}
+    with pytest.raises(SeqVAEError, match=f"`{named}` does not fit") as caught:
+        restore_optimizers({"main": torch.optim.AdamW(module.parameters())}, tensors)
+    assert caught.value.code == "E401"
 
 
 def test_random_states_go_on_where_they_were():
