@@ -16,9 +16,9 @@ export OMP_WAIT_POLICY := PASSIVE
 
 demo: .venv/installed
 	$(BIN)/seqvae train --config tiny.yaml --out $(DEMO)
-	$(BIN)/seqvae eval --model $(DEMO)
+	$(BIN)/seqvae eval --model $(DEMO) --iw-samples 50
 	$(BIN)/seqvae sample -n 10 --model $(DEMO)
-	$(BIN)/seqvae interpolate "i happily discussed the ideas in the morning" "the chef will bake our new cake" --model $(DEMO)
+	$(BIN)/seqvae interpolate "i happily discussed the ideas in the morning" "we will forget your awful emails at noon" --model $(DEMO)
 
 test: lint
 	$(BIN)/python -m pytest
