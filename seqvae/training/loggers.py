@@ -1,5 +1,6 @@
 """Where the events of a run go: metrics.jsonl, log.txt, a terminal."""
 
+import contextlib
 import json
 import os
 import time
@@ -45,7 +46,8 @@ class MetricsFile:
         return self._file.tell()
 
     def close(self) -> None:
-        self._file.close()
+        with contextlib.suppress(OSError):  # Every line is flushed: only one that has failed already fails again.
+            self._file.close()
 
 
 class Rows:

@@ -8,7 +8,7 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from signal import Signals
@@ -193,9 +193,9 @@ def _train(config: Config, folder: Path, observers: Sequence[Observer]) -> Run:
         storage.write_bytes(folder / CONFIG, config.to_yaml().encode())
         storage.write_json(folder / PROVENANCE, _provenance(prepared, runtime))
     metrics = MetricsFile(folder / METRICS, keep_bytes=0 if checkpoint is None else checkpoint.log_bytes)
-    with open(folder / LOG, "a", encoding="utf-8") as log:
+    with _text_log(folder / LOG) as log:
         try:
-            observe = _fan_out([metrics, PlainLog(log), *observers])
+            observe = _fan_out([metrics, log, *observers])
             trainer = _build(model, config, folder, prepared, runtime, observe, metrics.size)
             observe(_start_event(config, folder, prepared, runtime, model))
             for note in (*prepared.notes, *notes):
@@ -238,6 +238,24 @@ def _build(
             save_model=save_model,
         ),
     )
+
+
+@contextlib.contextmanager
+def _text_log(path: Path) -> Iterator[Observer]:
+    """Writes events to the end of a file; what the disk answers is told as an error of that file."""
+    with storage.storage_errors(path):
+        stream = open(path, "a", encoding="utf-8")  # noqa: SIM115 - closed below
+    log = PlainLog(stream)
+
+    def observe(event: Mapping[str, Any]) -> None:
+        with storage.storage_errors(path):
+            log(event)
+
+    try:
+        yield observe
+    finally:
+        with contextlib.suppress(OSError):  # Every line is flushed: only one that has failed already fails again.
+            stream.close()
 
 
 def _fan_out(observers: Sequence[Observer]) -> Observer:

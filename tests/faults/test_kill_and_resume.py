@@ -18,6 +18,7 @@ from seqvae.cli.options import read_sentences
 from seqvae.config import Config
 from seqvae.errors import SeqVAEError
 from seqvae.io import storage
+from seqvae.training.loggers import MetricsFile
 from seqvae.training.run import newest_run
 from seqvae.training.runtime import StopSignals
 from seqvae.training.state import newest_intact
@@ -484,6 +485,23 @@ def test_a_run_does_not_go_on_with_other_text(world, tmp_path):
         file.write("w1 w2 w3\n")
     assert "text has changed" in refused("E340", resume=tmp_path / "run").what
     assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == before
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
+@pytest.mark.parametrize("name", ["log.txt", "metrics.jsonl"])
+def test_a_full_disk_is_told_of_the_file_that_is_written(world, tmp_path, monkeypatch, name):
+    folder = Path(shutil.copytree(world.cut("plateau", 17), tmp_path / "run"))
+
+    def begun(metrics, path, **_):
+        metrics._path, metrics._file = path, open("/dev/full", "wb")  # noqa: SIM115 - closed by close()
+
+    if name == "log.txt":
+        (folder / name).unlink()
+        (folder / name).symlink_to("/dev/full")
+    else:
+        monkeypatch.setattr(MetricsFile, "__init__", begun)
+    error = refused("E701", resume=folder)
+    assert error.where == str(folder / name)
 
 
 def test_no_run_is_overwritten(world, tmp_path):
