@@ -1,5 +1,6 @@
 """On a terminal, into a pipe, into a file: data alone on stdout, and nothing that a terminal would need elsewhere."""
 
+import errno
 import json
 import os
 import re
@@ -9,6 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from seqvae.cli.progress import _while_it_lasts
 
 ROOT = Path(__file__).resolve().parents[2]
 SEQVAE = f"{shlex.quote(sys.executable)} -m seqvae"
@@ -125,3 +128,19 @@ def test_a_run_whose_reader_leaves_goes_on_to_its_end(desk, tmp_path, redirectio
     if redirection.startswith("--json"):
         assert "note     nothing more is shown on stdout (Broken pipe); the run goes on\n" in done.stderr
         assert "done     mine\n" in done.stderr
+
+
+def test_a_terminal_that_answers_no_more_is_dropped_after_the_first_failure(capsys):
+    seen = []
+
+    def observer(event):
+        seen.append(event["step"])
+        if event["step"] == 2:
+            raise OSError(errno.EIO, "Input/output error")
+
+    observe = _while_it_lasts(observer, "the terminal")
+    for step in (1, 2, 3):
+        observe({"event": "train", "step": step})
+    assert seen == [1, 2]
+    told = "note     nothing more is shown on the terminal (Input/output error); the run goes on\n"
+    assert capsys.readouterr().err == told
