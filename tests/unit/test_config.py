@@ -111,7 +111,7 @@ YAML_MISTAKES = {
         "   |\n"
         " 2 |   steps: many\n"
         "   |          ^^^^\n"
-        "help: `steps`: at most this many updates",
+        "help: `steps`: at most this many updates, in each phase that names none",
     ),
     "out of range": (
         "train:\n  optimizer:\n    betas: [0.9, 0.99]\n    lr: -1e-3\n",
@@ -169,7 +169,7 @@ YAML_MISTAKES = {
         "   |\n"
         " 2 |   steps: 2.5\n"
         "   |          ^^^\n"
-        "help: `steps`: at most this many updates\n"
+        "help: `steps`: at most this many updates, in each phase that names none\n"
         "and 2 more:\n"
         "  my.yaml:3:3: `train.lr` is not a setting\n"
         "  my.yaml:5:15: `model.latent_dim` should be greater than or equal to 0, not -1",
