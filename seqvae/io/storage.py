@@ -159,18 +159,16 @@ def sha256_file(path: str | os.PathLike[str]) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
-    """Writes a file atomically: after a crash it holds the old content or the new, never a part."""
-    path = Path(path)
+@contextlib.contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """Yields a path to write a file at, which becomes ``path`` when the block ends, or vanishes when it raises."""
     temporary = _beside(path, "tmp")
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         _writing.add(temporary)
         try:
-            with open(temporary, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
+            yield temporary
+            _flush(temporary)
             os.replace(temporary, path)
         except BaseException:
             _delete(temporary)
@@ -178,6 +176,12 @@ def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
         finally:
             _writing.discard(temporary)
         _flush(path.parent)
+
+
+def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
+    """Writes a file atomically: after a crash it holds the old content or the new, never a part."""
+    with _replacing(Path(path)) as temporary:
+        temporary.write_bytes(content)
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
@@ -223,23 +227,11 @@ def save_tensors(path: str | os.PathLike[str], tensors: Mapping[str, "Tensor"]) 
     from safetensors.torch import save_file
 
     path = Path(path)
-    temporary = _beside(path, "tmp")
-    with storage_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _writing.add(temporary)
+    with _replacing(path) as temporary:
         try:
             save_file(_separate(tensors), temporary)
-            _flush(temporary)
-            os.replace(temporary, path)
         except SafetensorError as error:
-            _delete(temporary)
             raise _disk_error(error, path) from error
-        except BaseException:
-            _delete(temporary)
-            raise
-        finally:
-            _writing.discard(temporary)
-        _flush(path.parent)
 
 
 def load_tensors(path: str | os.PathLike[str]) -> dict[str, "Tensor"]:
