@@ -124,7 +124,7 @@ def _named(config: DataConfig) -> dict[str, TextSource]:
     if config.valid_fraction is not None:
         raise _fraction_unused(f"the corpus {config.corpus} has a validation split")
     found = _FINDERS[config.corpus]()
-    return {split: TextSource(path, str(path)) for split, path in found.items()}
+    return {split: TextSource.of(path) for split, path in found.items()}
 
 
 def _fraction_unused(why: str) -> SeqVAEError:

@@ -6,14 +6,16 @@ never shifts the line numbers. Reading is streamed; ``.gz`` is recognised by its
 
 import gzip
 import hashlib
+import io
 import zlib
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import BinaryIO, Literal, NamedTuple, Self
 
 import numpy as np
 
@@ -26,96 +28,152 @@ _DRAW = 0x5EED
 """Seed of the draw of held-out rows: fixed, so that the same file is always split in the same way."""
 
 
-@dataclass(frozen=True)
-class TextSource:
-    """One text file, or the share of its rows that `split` left in it or took out of it.
+class Row(NamedTuple):
+    """One row of a source: its number from 1 (of the line, or of the row of a table), its text and its label."""
 
-    ``name`` is how the user wrote it. Nothing is opened before `lines` or `sha256` is asked for.
+    number: int
+    text: str
+    label: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source(ABC):
+    """Rows of text that can be read again and again, or the share of them that `split` left in or took out.
+
+    ``name`` is how the user wrote it. Nothing is opened before the rows or `identity` are asked for.
     """
 
-    path: Path
     name: str
     part: Literal["all", "kept", "held_out"] = "all"
     fraction: float = 0.0
     """Fraction of the rows that are held out, where ``part`` is not "all"."""
 
-    @classmethod
-    def of(cls, path: Path | str) -> "TextSource":
-        """The whole file at ``path``, relative to the working directory; ``~`` is the home folder."""
-        return cls(Path(path).expanduser(), str(path))
+    @property
+    @abstractmethod
+    def labelled(self) -> bool:
+        """Whether each row has a label."""
 
-    def split(self, fraction: float) -> tuple["TextSource", "TextSource"]:
-        """(kept, held out): two sources that share out the rows of this file, always in the same way."""
+    @abstractmethod
+    def identity(self) -> dict[str, object]:
+        """What decides the rows of this source, whatever its path."""
+
+    @abstractmethod
+    def _all_rows(self) -> Iterator[Row]:
+        """Every row, blank ones too, whatever ``part`` says."""
+
+    def split(self, fraction: float) -> tuple[Self, Self]:
+        """(kept, held out): two sources that share out the rows of this one, always in the same way."""
         return replace(self, part="kept", fraction=fraction), replace(self, part="held_out", fraction=fraction)
 
     def lines(self) -> Iterator[tuple[int, str]]:
-        """(line number from 1, text) of every line, blank ones too (those of a split file belong to the kept part).
+        """(number from 1, text) of every row, as `rows` gives them."""
+        return ((number, text) for number, text, _ in self.rows())
 
-        Raises E301 to E306: missing, without any sentence, not UTF-8, a NUL byte, not a file, damaged gzip.
+    def rows(self) -> Iterator[Row]:
+        """Every row, blank ones too (those of a split source belong to the kept part).
+
+        Raises E302 where there is no sentence, E307 where a single one should be shared out, and what reading raises.
         """
         held_out = None if self.part == "all" else self._held_out_rows()
-        row = 0
-        for number, text in self._all_lines():
-            if is_blank(text):
+        count = 0
+        for row in self._all_rows():
+            if is_blank(row.text):
                 if self.part != "held_out":
-                    yield number, text
+                    yield row
                 continue
-            if held_out is None or held_out[row] == (self.part == "held_out"):
-                yield number, text
-            row += 1
-        if row == 0:
+            if held_out is None or held_out[count] == (self.part == "held_out"):
+                yield row
+            count += 1
+        if count == 0:
             raise SeqVAEError("E302", "the file has no sentences", where=Location(self.name))
 
-    @cached_property
-    def sha256(self) -> str:
-        """Hex sha256 of the bytes of the file as they lie on disk, read once."""
-        with _reading(self), _open(self.path) as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-
-    def identity(self) -> dict[str, object]:
-        """What decides the lines of this source, whatever its path."""
-        return {"sha256": self.sha256, "part": self.part, "fraction": self.fraction}
-
     def _held_out_rows(self) -> np.ndarray:
-        """Mask over the rows: True where held out. Both parts get at least one row."""
-        rows = sum(not is_blank(text) for _, text in self._all_lines())
-        if rows == 1:
+        """Mask over the sentences: True where held out. Both parts get at least one."""
+        count = sum(not is_blank(row.text) for row in self._all_rows())
+        if count == 1:
             raise SeqVAEError(
                 "E307",
                 "the file has one sentence: none can be held out for validation",
                 where=Location(self.name),
                 hint="give `data.valid` a file of its own",
             )
-        mask = np.zeros(rows, dtype=bool)
-        if rows:
-            count = min(max(1, round(self.fraction * rows)), rows - 1)
-            mask[np.random.default_rng(_DRAW).choice(rows, count, replace=False)] = True
+        mask = np.zeros(count, dtype=bool)
+        if count:
+            held = min(max(1, round(self.fraction * count)), count - 1)
+            mask[np.random.default_rng(_DRAW).choice(count, held, replace=False)] = True
         return mask
 
-    def _all_lines(self) -> Iterator[tuple[int, str]]:
-        with _reading(self), _open(self.path) as file:
-            packed = file.peek(2)[:2] == _GZIP
-            stream = gzip.GzipFile(fileobj=file) if packed else file
-            for number, raw in enumerate(stream, 1):
-                yield number, self._decode(number, raw)
 
-    def _decode(self, number: int, raw: bytes) -> str:
-        dropped = len(_BOM) if number == 1 and raw.startswith(_BOM) else 0
-        body = raw[dropped:].removesuffix(b"\n").removesuffix(b"\r")
-        try:
-            text = body.decode("utf-8")
-        except UnicodeDecodeError as error:
-            encoding = "utf-16" if raw.startswith(_UTF16) else "latin1"
-            raise SeqVAEError(
-                "E303",
-                f"not UTF-8: byte 0x{body[error.start]:02X} (the column counts bytes)",
-                where=Location(self.name, number, dropped + error.start + 1),
-                hint=f"convert the file, for example `iconv -f {encoding} -t utf-8 FILE > NEW_FILE`",
-            ) from None
-        if "\0" in text:
-            where = Location(self.name, number, dropped + body.index(b"\0") + 1)
-            raise SeqVAEError("E304", "a NUL byte: this is no text in UTF-8", where=where, hint="save it as plain text")
-        return text
+@dataclass(frozen=True, kw_only=True)
+class TextSource(Source):
+    """A text file, plain or gzip, one sentence a line.
+
+    Raises E301 to E306 when read: missing, without any sentence, not UTF-8, a NUL byte, not a file, damaged gzip.
+    """
+
+    path: Path
+
+    @classmethod
+    def of(cls, path: Path | str) -> "TextSource":
+        """The whole file at ``path``, relative to the working directory; ``~`` is the home folder."""
+        return cls(path=Path(path).expanduser(), name=str(path))
+
+    @property
+    def labelled(self) -> bool:
+        return False
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hex sha256 of the bytes of the file as they lie on disk, read once."""
+        with reading(self.path, self.name), _open(self.path) as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+
+    def identity(self) -> dict[str, object]:
+        return {"sha256": self.sha256, "part": self.part, "fraction": self.fraction}
+
+    def _all_rows(self) -> Iterator[Row]:
+        with reading(self.path, self.name), _open(self.path) as file:
+            for number, text in text_lines(file, self.name):
+                yield Row(number, text)
+
+
+def open_source(path_or_name: Path | str, *, text_column: str | None = None, label_column: str | None = None) -> Source:
+    """The source that a path means, by its ending. Nothing is read yet."""
+    return TextSource.of(path_or_name)
+
+
+def text_lines(stream: BinaryIO, name: str) -> Iterator[tuple[int, str]]:
+    """(line number from 1, text) of every line of a binary stream, plain or gzip; blank lines too.
+
+    ``name`` is what errors call the stream. Raises E303 for what is not UTF-8, E304 for a NUL byte, both with the
+    line, and E306 for damaged gzip. Lines come as soon as they are there, so that a pipe is read as it grows.
+    """
+    packed = isinstance(stream, io.BufferedReader) and stream.peek(2)[:2] == _GZIP
+    try:
+        for number, raw in enumerate(gzip.GzipFile(fileobj=stream) if packed else stream, 1):
+            yield number, _decode(name, number, raw)
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        what = f"the gzip file is damaged: {error}"
+        raise SeqVAEError("E306", what, where=Location(name), hint="copy or download it again") from None
+
+
+def _decode(name: str, number: int, raw: bytes) -> str:
+    dropped = len(_BOM) if number == 1 and raw.startswith(_BOM) else 0
+    body = raw[dropped:].removesuffix(b"\n").removesuffix(b"\r")
+    try:
+        text = body.decode("utf-8")
+    except UnicodeDecodeError as error:
+        encoding = "utf-16" if raw.startswith(_UTF16) else "latin1"
+        raise SeqVAEError(
+            "E303",
+            f"not UTF-8: byte 0x{body[error.start]:02X} (the column counts bytes)",
+            where=Location(name, number, dropped + error.start + 1),
+            hint=f"convert the file, for example `iconv -f {encoding} -t utf-8 FILE > NEW_FILE`",
+        ) from None
+    if "\0" in text:
+        where = Location(name, number, dropped + body.index(b"\0") + 1)
+        raise SeqVAEError("E304", "a NUL byte: this is no text in UTF-8", where=where, hint="save it as plain text")
+    return text
 
 
 def is_blank(text: str) -> bool:
@@ -136,18 +194,14 @@ def _open(path: Path) -> BinaryIO:
 
 
 @contextmanager
-def _reading(source: TextSource) -> Iterator[None]:
-    """Turns what can go wrong with a file into errors that name it."""
+def reading(path: Path, name: str) -> Iterator[None]:
+    """Turns what can go wrong with a file into errors that name it as the user did."""
     try:
         yield
     except FileNotFoundError:
-        raise SeqVAEError("E301", "no such file", where=Location(source.name), hint=_nearest(source.path)) from None
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise SeqVAEError(
-            "E306", f"the gzip file is damaged: {error}", where=Location(source.name), hint="copy or download it again"
-        ) from None
+        raise SeqVAEError("E301", "no such file", where=Location(name), hint=_nearest(path)) from None
     except OSError as error:
-        raise SeqVAEError("E305", f"cannot be read: {error.strerror or error}", where=Location(source.name)) from None
+        raise SeqVAEError("E305", f"cannot be read: {error.strerror or error}", where=Location(name)) from None
 
 
 def _nearest(path: Path) -> str:
