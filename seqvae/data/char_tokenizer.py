@@ -1,0 +1,155 @@
+"""Characters: every Unicode code point is a token, white space included."""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Literal, SupportsInt
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from seqvae.data.tokenizer_file import (
+    FILE_NAME,
+    SCHEMA_VERSION,
+    Normalization,
+    damaged,
+    fold,
+    is_surrogate,
+    read_as,
+)
+from seqvae.errors import SeqVAEError
+from seqvae.io import storage
+from seqvae.types import SPECIALS, UNK
+
+
+class CharTokenizerConfig(BaseModel):
+    """Characters (Unicode code points), the most frequent first."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Literal["char"] = Field("char", description="The kind of tokenizer.")
+    max_size: int | None = Field(
+        None, ge=len(SPECIALS) + 1, description="Largest vocabulary in characters, the four special tokens included."
+    )
+    min_freq: int = Field(1, ge=1, description="A character must occur this many times in the training text.")
+    lowercase: bool = Field(False, description="Read every character in lower case.")
+    normalization: Normalization = Field(
+        "none",
+        description="Unicode form to read the text in: none (exact), NFC (accents composed), NFKC (variants replaced).",
+    )
+
+
+class _CharFile(BaseModel):
+    """What stands in the JSON file of a `CharTokenizer`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    schema_version: int
+    name: Literal["char"]
+    lowercase: bool
+    normalization: Normalization
+    characters: list[str]
+
+
+class _Ids(dict[str, int]):
+    """Ids by character. A lookup that finds nothing gives UNK, at the speed of a plain dict for what it knows."""
+
+    def __missing__(self, character: str) -> int:
+        return UNK
+
+
+class CharTokenizer:
+    """One token for each code point; number i of ``characters`` has the id i + 4. Known text comes back exactly.
+
+    Code points, not what a reader sees as one sign: a combining accent or a joined emoji is several tokens.
+
+    >>> tokenizer = CharTokenizer(["a", " ", "b"])
+    >>> tokenizer.encode("a b!")
+    [4, 5, 6, 3]
+    >>> tokenizer.decode([1, 4, 5, 6, 3, 2])
+    'a b<unk>'
+    """
+
+    name = "char"
+    unit = "character"
+
+    def __init__(self, characters: Sequence[str], *, lowercase: bool = False, normalization: Normalization = "none"):
+        self.characters, self.lowercase, self.normalization = list(characters), lowercase, normalization
+        problem = self._problem()
+        if problem:
+            raise SeqVAEError("E410", f"not a vocabulary: {problem}")
+        self._shown = [*SPECIALS, *self.characters]
+        self._ids = _Ids({character: index for index, character in enumerate(self.characters, len(SPECIALS))})
+
+    def _problem(self) -> str | None:
+        for character in self.characters:
+            if len(character) != 1:
+                return f"{character!r} is not one character"
+            if is_surrogate(character):
+                return f"{character!r} is not valid Unicode"
+        repeated = [character for character, count in Counter(self.characters).items() if count > 1]
+        return f"the character {repeated[0]!r} stands there twice" if repeated else None
+
+    @classmethod
+    def train(cls, lines: Iterable[str], config: CharTokenizerConfig) -> "CharTokenizer":
+        """The characters of ``lines`` (blank ones are no sentences): most frequent first, ties by code point.
+
+        Raises E311 where no character is frequent enough.
+        """
+        counts: Counter[str] = Counter()
+        for line in lines:
+            if not line.isspace():
+                counts.update(fold(line, config.lowercase, config.normalization))
+        frequent = sorted(
+            (-count, character)
+            for character, count in counts.items()
+            if count >= config.min_freq and not is_surrogate(character)
+        )
+        if not frequent:
+            raise SeqVAEError(
+                "E311",
+                f"the training text has no character that occurs {config.min_freq} times: "
+                "the vocabulary would be empty",
+                hint="lower `tokenizer.min_freq`",
+            )
+        room = None if config.max_size is None else config.max_size - len(SPECIALS)
+        characters = [character for _, character in frequent[:room]]
+        return cls(characters, lowercase=config.lowercase, normalization=config.normalization)
+
+    @property
+    def vocab_size(self) -> int:
+        return len(self._shown)
+
+    def encode(self, text: str) -> list[int]:
+        return list(map(self._ids.__getitem__, fold(text, self.lowercase, self.normalization)))
+
+    def tokens(self, text: str) -> list[str]:
+        return list(fold(text, self.lowercase, self.normalization))
+
+    def decode(self, ids: Iterable[SupportsInt]) -> str:
+        return "".join(self._shown[index] for index in map(int, ids) if index >= UNK)
+
+    def fingerprint(self) -> str:
+        return hashlib.sha256(json.dumps(self._content()).encode()).hexdigest()
+
+    def _content(self) -> dict[str, object]:
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "name": self.name,
+            "lowercase": self.lowercase,
+            "normalization": self.normalization,
+            "characters": self.characters,
+        }
+
+    def save(self, folder: Path | str) -> None:
+        storage.write_json(Path(folder) / FILE_NAME, self._content())
+
+    @classmethod
+    def load(cls, folder: Path | str) -> "CharTokenizer":
+        """Reads what `save` wrote; raises E402, E401, E403 for a file that is missing, damaged or too new."""
+        file = read_as(_CharFile, folder)
+        try:
+            return cls(file.characters, lowercase=file.lowercase, normalization=file.normalization)
+        except SeqVAEError as error:
+            raise damaged(Path(folder) / FILE_NAME, error.what) from None

@@ -1,0 +1,60 @@
+"""What all kinds of tokenizers share: the JSON file that they are saved in, and how a text is folded."""
+
+import unicodedata
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from seqvae.errors import Location, SeqVAEError
+from seqvae.io import storage
+
+FILE_NAME = "tokenizer.json"
+SCHEMA_VERSION = 1
+
+Normalization = Literal["none", "NFC", "NFKC"]
+"""Unicode normalization forms: NFC composes accents; NFKC also replaces variants of characters, and loses them."""
+
+File = TypeVar("File", bound=BaseModel)
+
+
+def fold(text: str, lowercase: bool, normalization: Normalization) -> str:
+    """``text`` as a tokenizer reads it."""
+    if lowercase:
+        text = text.lower()
+    return text if normalization == "none" else unicodedata.normalize(normalization, text)
+
+
+def is_surrogate(character: str) -> bool:
+    """Whether this is half a character: no text in UTF-8 has it, but a Python string may."""
+    return "\ud800" <= character <= "\udfff"
+
+
+def read_file(folder: Path | str) -> dict:
+    """The JSON object saved in ``folder``. Raises E402, E401, E403 where it is missing, damaged or too new."""
+    path = Path(folder) / FILE_NAME
+    content = storage.read_json(path)
+    if not isinstance(content, dict):
+        raise damaged(path, "not a JSON object")
+    version = content.get("schema_version")
+    if type(version) is int and version > SCHEMA_VERSION:
+        what = f"saved by a newer seqvae (tokenizer format {version}; this one reads up to {SCHEMA_VERSION})"
+        raise SeqVAEError("E403", what, where=Location(path), hint="upgrade seqvae: pip install -U seqvae")
+    if type(version) is not int or version != SCHEMA_VERSION:
+        raise damaged(path, f"schema_version is {version!r}, expected {SCHEMA_VERSION}")
+    return content
+
+
+def read_as(model: type[File], folder: Path | str) -> File:
+    """The same, checked against ``model``."""
+    try:
+        return model.model_validate(read_file(folder))
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(map(str, first["loc"])) or "the file"
+        raise damaged(Path(folder) / FILE_NAME, f"{place}: {first['msg']}") from None
+
+
+def damaged(path: Path, what: str) -> SeqVAEError:
+    hint = "copy the model folder again from where it was made"
+    return SeqVAEError("E401", f"the tokenizer file is damaged: {what}", where=Location(path), hint=hint)

@@ -1,0 +1,143 @@
+"""Words as they stand between white space."""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Literal, SupportsInt
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from seqvae.data.tokenizer_file import FILE_NAME, SCHEMA_VERSION, damaged, is_surrogate, read_as
+from seqvae.errors import SeqVAEError
+from seqvae.io import storage
+from seqvae.types import SPECIALS, UNK
+
+
+class WordTokenizerConfig(BaseModel):
+    """Words as they stand between white space, the most frequent first."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Literal["word"] = Field("word", description="The kind of tokenizer.")
+    max_size: int | None = Field(
+        None, ge=len(SPECIALS) + 1, description="Largest vocabulary in words, the four special tokens included."
+    )
+    min_freq: int = Field(1, ge=1, description="A word must occur this many times in the training text to be known.")
+    lowercase: bool = Field(False, description="Read every word in lower case.")
+    unknown_word: str | None = Field(
+        None, description="The word that the corpus itself writes for an unknown word, read as the unknown token."
+    )
+
+
+class _WordFile(BaseModel):
+    """What stands in the JSON file of a `WordTokenizer`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    schema_version: int
+    name: Literal["word"]
+    lowercase: bool
+    unknown_word: str | None
+    words: list[str]
+
+
+class WordTokenizer:
+    """Splits on white space; word number i of ``words`` has the id i + 4.
+
+    >>> tokenizer = WordTokenizer(["the", "market", "fell"])
+    >>> tokenizer.encode("the  price fell")
+    [4, 3, 6]
+    >>> tokenizer.decode([1, 4, 3, 6, 2])
+    'the <unk> fell'
+    """
+
+    name = "word"
+    unit = "word"
+
+    def __init__(self, words: Sequence[str], *, lowercase: bool = False, unknown_word: str | None = None):
+        self.words, self.lowercase, self.unknown_word = list(words), lowercase, unknown_word
+        problem = self._problem()
+        if problem:
+            raise SeqVAEError("E410", f"not a vocabulary: {problem}")
+        self._shown = [*SPECIALS, *self.words]
+        self._ids = {word: index for index, word in enumerate(self._shown) if index >= len(SPECIALS)}
+        if unknown_word is not None:
+            self._ids[self._fold(unknown_word)] = UNK
+
+    def _fold(self, text: str) -> str:
+        return text.lower() if self.lowercase else text
+
+    def _problem(self) -> str | None:
+        for word in [*self.words, *([] if self.unknown_word is None else [self.unknown_word])]:
+            if word.split() != [word]:
+                return f"{word!r} is empty or has white space in it"
+            if any(map(is_surrogate, word)):
+                return f"{word!r} is not valid Unicode"
+        repeated = [word for word, count in Counter(self.words).items() if count > 1]
+        if repeated:
+            return f"the word {repeated[0]!r} stands there twice"
+        if self.unknown_word is not None and self._fold(self.unknown_word) in self.words:
+            return f"{self.unknown_word!r} is both a word and the sign for an unknown word"
+        return None
+
+    @classmethod
+    def train(cls, lines: Iterable[str], config: WordTokenizerConfig) -> "WordTokenizer":
+        """The vocabulary of ``lines``: most frequent first, ties in alphabetical order.
+
+        Raises E311 where no word is frequent enough.
+        """
+        counts: Counter[str] = Counter()
+        for line in lines:
+            counts.update((line.lower() if config.lowercase else line).split())
+        unknown = config.unknown_word
+        if unknown is not None:
+            counts.pop(unknown.lower() if config.lowercase else unknown, None)
+        frequent = sorted((-count, word) for word, count in counts.items() if count >= config.min_freq)
+        if not frequent:
+            raise SeqVAEError(
+                "E311",
+                f"the training text has no word that occurs {config.min_freq} times: the vocabulary would be empty",
+                hint="lower `tokenizer.min_freq`",
+            )
+        room = None if config.max_size is None else config.max_size - len(SPECIALS)
+        return cls([word for _, word in frequent[:room]], lowercase=config.lowercase, unknown_word=unknown)
+
+    @property
+    def vocab_size(self) -> int:
+        return len(self._shown)
+
+    def encode(self, text: str) -> list[int]:
+        ids = self._ids
+        return [ids.get(word, UNK) for word in self._fold(text).split()]
+
+    def tokens(self, text: str) -> list[str]:
+        return text.split()
+
+    def decode(self, ids: Iterable[SupportsInt]) -> str:
+        return " ".join(self._shown[index] for index in map(int, ids) if index >= UNK)
+
+    def fingerprint(self) -> str:
+        return hashlib.sha256(json.dumps(self._content()).encode()).hexdigest()
+
+    def _content(self) -> dict[str, object]:
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "name": self.name,
+            "lowercase": self.lowercase,
+            "unknown_word": self.unknown_word,
+            "words": self.words,
+        }
+
+    def save(self, folder: Path | str) -> None:
+        storage.write_json(Path(folder) / FILE_NAME, self._content())
+
+    @classmethod
+    def load(cls, folder: Path | str) -> "WordTokenizer":
+        """Reads what `save` wrote; raises E402, E401, E403 for a file that is missing, damaged or too new."""
+        file = read_as(_WordFile, folder)
+        try:
+            return cls(file.words, lowercase=file.lowercase, unknown_word=file.unknown_word)
+        except SeqVAEError as error:
+            raise damaged(Path(folder) / FILE_NAME, error.what) from None
