@@ -31,12 +31,12 @@ The folder holds safetensors, JSON and this page: loading it runs no code from i
 
 def model_card(vae: TextVAE, facts: Mapping[str, Any]) -> str:
     """A page that says what the model is, how to use it, and ``facts`` about its training."""
-    usage = ["vae.sample(5)"]
+    usage, cells = ["vae.sample(5)"], vae.model.config.cells
     if vae.latent_dim == 0:
-        kind = "An LSTM language model"
+        kind = f"{'A GRU' if cells == 'GRU' else 'An LSTM'} language model"
     else:
         kind = f"{'An autoencoder' if vae.noiseless else 'A variational autoencoder'} over sentences"
-        kind += f" with {vae.latent_dim} latent dimensions"
+        kind += f" ({cells}) with {vae.latent_dim} latent dimensions"
         usage = [] if vae.noiseless else usage
         usage += ['vae.interpolate("one sentence", "another", steps=5)', 'vae.encode(["a sentence"]).mean']
     rows = [f"| {name} | {_shown(value)} |" for name, value in facts.items()]

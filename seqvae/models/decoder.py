@@ -1,4 +1,4 @@
-"""The decoder: an LSTM language model that a latent code z conditions at its start and at every step."""
+"""The decoder: a recurrent language model that a latent code z conditions at its start and at every step."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
-from seqvae.models.recurrent import causal_lstm
+from seqvae.models.recurrent import NETWORKS, Cell, run_causal
 
 
 class DecoderConfig(BaseModel):
@@ -15,15 +15,15 @@ class DecoderConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    cell: Cell = Field("lstm", description="kind of recurrent cell")
     embedding: int = Field(256, ge=1, description="size of a token's embedding")
-    hidden: int = Field(256, ge=1, description="LSTM units of each layer")
-    layers: int = Field(1, ge=1, le=64, description="LSTM layers")
+    hidden: int = Field(256, ge=1, description="units of each layer")
+    layers: int = Field(1, ge=1, le=64, description="recurrent layers")
     dropout_in: float = Field(0.5, ge=0, lt=1, description="dropout rate on the token embeddings")
-    dropout_out: float = Field(
-        0.5, ge=0, lt=1, description="dropout rate on the LSTM's outputs (and between its layers)"
-    )
-    z_to_state: bool = Field(True, description="z sets the initial state: c0 = W z, h0 = tanh(c0)")
+    dropout_out: float = Field(0.5, ge=0, lt=1, description="dropout rate on the outputs of the recurrent layers")
+    z_to_state: bool = Field(True, description="z sets the initial state: h0 = tanh(W z), and c0 = W z of an LSTM")
     z_to_input: bool = Field(True, description="z is concatenated to the embedding at every step")
+    z_to_output: bool = Field(False, description="W z is added to what the output layer reads at every step")
     tie_weights: bool = Field(False, description="the output layer uses the embedding's weights (sizes must be equal)")
     output_bias: bool = Field(False, description="the output layer has a bias")
 
@@ -31,25 +31,37 @@ class DecoderConfig(BaseModel):
     def _check(self) -> "DecoderConfig":
         if self.tie_weights and self.embedding != self.hidden:
             raise ValueError(f"tie_weights needs embedding = hidden, not {self.embedding} and {self.hidden}")
-        if not (self.z_to_state or self.z_to_input):
-            raise ValueError("with z_to_state and z_to_input both false the decoder never sees z; set one of them true")
+        if not (self.z_to_state or self.z_to_input or self.z_to_output):
+            raise ValueError(
+                "with z_to_state, z_to_input and z_to_output all false the decoder never sees z; set one of them true"
+            )
         return self
 
 
 @dataclass(frozen=True)
 class State:
-    """LSTM state of N hypotheses: ``h`` and ``c`` are ``[layers N H]``."""
+    """Recurrent state of N hypotheses, ``[layers N H]``; a GRU has no ``c``."""
 
     h: Float[Tensor, "L N H"]
-    c: Float[Tensor, "L N H"]
+    c: Float[Tensor, "L N H"] | None = None
 
     def select(self, index: Int[Tensor, " M"]) -> "State":
         """The states of some hypotheses, in the order given (rows may repeat)."""
-        return State(self.h.index_select(1, index), self.c.index_select(1, index))
+        return State(*(part.index_select(1, index) for part in self.parts()))
+
+    def parts(self) -> tuple[Float[Tensor, "L N H"], ...]:
+        """(h, c), or (h,) of a GRU."""
+        return (self.h,) if self.c is None else (self.h, self.c)
 
 
 class Decoder(nn.Module):
-    """z-conditioned LSTM: h0, c0 and every input see z (Bowman et al. 2016; wiring of He et al. 2019)."""
+    """z-conditioned LSTM: h0, c0 and every input see z (Bowman et al. 2016; wiring of He et al. 2019).
+
+    As a GRU it starts from h0 = tanh(W z) (Cho et al. 2014, appendix A). With ``z_to_output`` the output layer reads
+    h_t + W z: the skip connection of Dieng et al. (2019, "Avoiding latent variable collapse with generative skip
+    models"), who give z to each hidden layer inside its nonlinearity; here it is linear, at the top alone and past the
+    dropout, so that the cross-entropy stays one product of a vector of size H with the (perhaps tied) output weights.
+    """
 
     def __init__(self, config: DecoderConfig, vocab_size: int, latent_dim: int):
         super().__init__()
@@ -58,9 +70,11 @@ class Decoder(nn.Module):
         self.input_z = config.z_to_input and latent_dim > 0
         inputs = config.embedding + (latent_dim if self.input_z else 0)
         between = config.dropout_out if config.layers > 1 else 0.0
-        self.lstm = nn.LSTM(inputs, config.hidden, config.layers, batch_first=True, dropout=between)
+        network = NETWORKS[config.cell](inputs, config.hidden, config.layers, batch_first=True, dropout=between)
+        setattr(self, config.cell, network)  # its saved weights bear the name of the cell
         size = config.hidden * config.layers
         self.state = nn.Linear(latent_dim, size, bias=False) if config.z_to_state and latent_dim > 0 else None
+        self.skip = nn.Linear(latent_dim, config.hidden, bias=False) if config.z_to_output and latent_dim > 0 else None
         self.dropout_in, self.dropout_out = nn.Dropout(config.dropout_in), nn.Dropout(config.dropout_out)
         self.output = None if config.tie_weights else nn.Linear(config.hidden, vocab_size, bias=False)
         self.output_bias = nn.Parameter(torch.zeros(vocab_size)) if config.output_bias else None
@@ -71,27 +85,31 @@ class Decoder(nn.Module):
             nn.init.zeros_(self.output_bias)
 
     @property
+    def network(self) -> nn.LSTM | nn.GRU:
+        """The recurrent layers."""
+        return getattr(self, self.config.cell)
+
+    @property
     def output_weight(self) -> Float[Tensor, "V H"]:
         return self.embedding.weight if self.output is None else self.output.weight
 
     def start(self, z: Float[Tensor, "N Z"]) -> State:
-        """The state before the first token: c0 = W z, h0 = tanh(c0); zeros where z does not set it."""
+        """The state before the first token: h0 = tanh(W z), and c0 = W z of an LSTM; zeros where z does not set it."""
         shape = (len(z), self.config.layers, self.config.hidden)
         c = self.output_weight.new_zeros(shape) if self.state is None else self.state(z).view(shape)
         c = c.transpose(0, 1).contiguous()
-        return State(torch.tanh(c), c)
+        return State(torch.tanh(c), c if self.config.cell == "lstm" else None)
 
     def forward(self, tokens: Int[Tensor, "N T"], z: Float[Tensor, "N Z"]) -> Float[Tensor, "N T H"]:
-        """Teacher-forced outputs after each token, to be scored by ``cross_entropy.token_nll``."""
-        outputs, _ = self._run(tokens, z, self.start(z))
-        return self.dropout_out(outputs)
+        """What the output layer reads after each token when teacher-forced, for ``cross_entropy.token_nll``."""
+        return self._run(tokens, z, self.start(z))[0]
 
     def step(
         self, token: Int[Tensor, " N"], z: Float[Tensor, "N Z"], state: State
     ) -> tuple[Float[Tensor, "N V"], State]:
         """Logits of the next token (fp32) and the state after reading ``token``."""
         outputs, state = self._run(token[:, None], z, state)
-        logits = self.dropout_out(outputs[:, 0]) @ self.output_weight.T
+        logits = outputs[:, 0] @ self.output_weight.T
         return logits.float() if self.output_bias is None else logits.float() + self.output_bias, state
 
     def _run(
@@ -100,5 +118,8 @@ class Decoder(nn.Module):
         inputs = self.dropout_in(self.embedding(tokens))
         if self.input_z:
             inputs = torch.cat([inputs, z[:, None].expand(-1, inputs.shape[1], -1).to(inputs.dtype)], dim=-1)
-        outputs, (h, c) = causal_lstm(self.lstm, inputs, (state.h, state.c))
-        return outputs, State(h, c)
+        outputs, parts = run_causal(self.network, inputs, state.parts())
+        outputs = self.dropout_out(outputs)
+        if self.skip is not None:
+            outputs = outputs + self.skip(z)[:, None].to(outputs.dtype)
+        return outputs, State(*parts)

@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from seqvae.models.recurrent import SentenceLSTM
+from seqvae.models.recurrent import Cell, SentenceNetwork
 
 
 class EncoderConfig(BaseModel):
@@ -15,9 +15,10 @@ class EncoderConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    cell: Cell = Field("lstm", description="kind of recurrent cell")
     embedding: int = Field(256, ge=1, description="size of a token's embedding")
-    hidden: int = Field(256, ge=1, description="LSTM units of each direction")
-    layers: int = Field(1, ge=1, le=64, description="LSTM layers")
+    hidden: int = Field(256, ge=1, description="units of each direction")
+    layers: int = Field(1, ge=1, le=64, description="recurrent layers")
     bidirectional: bool = Field(False, description="read each sentence in both directions")
     pooling: Literal["last", "mean", "max"] = Field(
         "last",
@@ -27,31 +28,41 @@ class EncoderConfig(BaseModel):
 
 
 class Encoder(nn.Module):
-    """Embedding + LSTM + pooling: ``tokens [B T], lengths [B] -> features [B H]``."""
+    """Embedding + LSTM or GRU + pooling: ``tokens [B T], lengths [B] -> features [B H]``."""
 
     def __init__(self, config: EncoderConfig, vocab_size: int):
         super().__init__()
-        self.pooling = config.pooling
+        self.config = config
         self.embedding = nn.Embedding(vocab_size, config.embedding)
         self.dropout = nn.Dropout(config.dropout)
-        self.lstm = SentenceLSTM(
-            inputs=config.embedding, hidden=config.hidden, layers=config.layers, bidirectional=config.bidirectional
+        network = SentenceNetwork(
+            cell=config.cell,
+            inputs=config.embedding,
+            hidden=config.hidden,
+            layers=config.layers,
+            bidirectional=config.bidirectional,
         )
-        self.features = config.hidden * self.lstm.directions
+        setattr(self, config.cell, network)  # its saved weights bear the name of the cell
+        self.features = config.hidden * network.directions
+
+    @property
+    def network(self) -> SentenceNetwork:
+        """The recurrent layers."""
+        return getattr(self, self.config.cell)
 
     def forward(self, tokens: Int[Tensor, "B T"], lengths: Int[Tensor, " B"]) -> Float[Tensor, "B H"]:
         """Features of each sentence (BOS and EOS are read); the same whatever the padding and the other rows."""
-        outputs = self.lstm(self.dropout(self.embedding(tokens)), lengths).float()
-        if self.pooling == "last":
+        outputs = self.network(self.dropout(self.embedding(tokens)), lengths).float()
+        if self.config.pooling == "last":
             return self._final_states(outputs, lengths)
         inside = torch.arange(tokens.shape[1], device=tokens.device) < lengths[:, None]
-        if self.pooling == "mean":
+        if self.config.pooling == "mean":
             return torch.where(inside[:, :, None], outputs, 0.0).sum(1) / lengths[:, None]
         return torch.where(inside[:, :, None], outputs, -torch.inf).amax(1)
 
     def _final_states(self, outputs: Float[Tensor, "B T H"], lengths: Int[Tensor, " B"]) -> Float[Tensor, "B H"]:
         """The state of each direction after the last token that it reads: the first one for the backward direction."""
         rows = torch.arange(len(lengths), device=lengths.device)
-        size = self.features // self.lstm.directions
+        size = self.config.hidden
         ahead = outputs[rows, lengths - 1, :size]
-        return ahead if self.lstm.directions == 1 else torch.cat([ahead, outputs[:, 0, size:]], dim=-1)
+        return ahead if self.network.directions == 1 else torch.cat([ahead, outputs[:, 0, size:]], dim=-1)

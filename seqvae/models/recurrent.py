@@ -1,29 +1,40 @@
-"""LSTMs over right-padded sentences, never packed.
+"""LSTMs and GRUs over right-padded sentences, never packed.
 
-A causal LSTM needs no packing: what it says at a position does not depend on the padding to the right. A backward
+A causal network needs no packing: what it says at a position does not depend on the padding to the right. A backward
 direction reads each sentence reversed by its own length, so it needs none either. Packed input would fall back to a
 slow loop on CPU and synchronise on a GPU.
 """
+
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+Cell = Literal["lstm", "gru"]
+"""Kinds of recurrent cell: Hochreiter and Schmidhuber 1997; Cho et al. 2014, in PyTorch's (cuDNN's) form, whose reset
+gate acts on the product of the recurrent weights with the state and not on the state."""
 
-def causal_lstm(
-    lstm: nn.LSTM,
+NETWORKS: dict[Cell, type[nn.LSTM] | type[nn.GRU]] = {"lstm": nn.LSTM, "gru": nn.GRU}
+
+
+def run_causal(
+    network: nn.LSTM | nn.GRU,
     inputs: Float[Tensor, "B T I"],
-    state: tuple[Float[Tensor, "L B H"], Float[Tensor, "L B H"]] | None = None,
-) -> tuple[Float[Tensor, "B T H"], tuple[Float[Tensor, "L B H"], Float[Tensor, "L B H"]]]:
-    """Run ``lstm`` over whole, unpacked sentences, in the type of its weights even under autocast.
+    state: tuple[Float[Tensor, "L B H"], ...] | None = None,
+) -> tuple[Float[Tensor, "B T H"], tuple[Float[Tensor, "L B H"], ...]]:
+    """Run ``network`` over whole, unpacked sentences, in the type of its weights even under autocast.
 
-    Autocast would run cuDNN's LSTM in fp16, whatever type was asked for, without scaling the loss; on a CPU the bf16
-    kernel does not exist on every processor and is slower than fp32 where the hidden size is small.
+    ``state`` is (h, c) of an LSTM and (h,) of a GRU; None stands for zeros. Autocast would run cuDNN's networks in
+    fp16, whatever type was asked for, without scaling the loss; on a CPU the bf16 kernel does not exist on every
+    processor and is slower than fp32 where the hidden size is small.
     """
+    single = isinstance(network, nn.GRU)
     with torch.autocast(inputs.device.type, enabled=False):
-        dtype = lstm.weight_hh_l0.dtype
-        state = None if state is None else (state[0].to(dtype), state[1].to(dtype))
-        return lstm(inputs.to(dtype), state)
+        dtype = network.weight_hh_l0.dtype
+        state = None if state is None else tuple(part.to(dtype) for part in state)
+        outputs, last = network(inputs.to(dtype), state[0] if single and state else state)
+    return outputs, (last,) if single else last
 
 
 def reversed_index(lengths: Int[Tensor, " B"], size: int) -> Int[Tensor, "B T"]:
@@ -33,27 +44,27 @@ def reversed_index(lengths: Int[Tensor, " B"], size: int) -> Int[Tensor, "B T"]:
     return torch.where(mirrored >= 0, mirrored, positions)
 
 
-class SentenceLSTM(nn.Module):
-    """A stack of LSTM layers, each with one or two directions; padding never reaches a state."""
+class SentenceNetwork(nn.Module):
+    """A stack of recurrent layers, each with one or two directions; padding never reaches a state."""
 
-    def __init__(self, *, inputs: int, hidden: int, layers: int, bidirectional: bool):
+    def __init__(self, *, cell: Cell, inputs: int, hidden: int, layers: int, bidirectional: bool):
         super().__init__()
         self.directions = 2 if bidirectional else 1
-        sizes = [inputs] + [hidden * self.directions] * (layers - 1)
-        self.forwards = nn.ModuleList(nn.LSTM(size, hidden, batch_first=True) for size in sizes)
+        sizes, network = [inputs] + [hidden * self.directions] * (layers - 1), NETWORKS[cell]
+        self.forwards = nn.ModuleList(network(size, hidden, batch_first=True) for size in sizes)
         self.backwards = nn.ModuleList(
-            nn.LSTM(size, hidden, batch_first=True) for size in sizes * (self.directions - 1)
+            network(size, hidden, batch_first=True) for size in sizes * (self.directions - 1)
         )
 
     def forward(self, inputs: Float[Tensor, "B T I"], lengths: Int[Tensor, " B"]) -> Float[Tensor, "B T H"]:
         """Outputs of the last layer; positions past a sentence's length hold values that nothing may read."""
         if self.directions == 1:
             for layer in self.forwards:
-                inputs, _ = causal_lstm(layer, inputs)
+                inputs, _ = run_causal(layer, inputs)
             return inputs
         index = reversed_index(lengths, inputs.shape[1])[:, :, None]
         for ahead, back in zip(self.forwards, self.backwards, strict=True):
-            right, _ = causal_lstm(ahead, inputs)
-            left, _ = causal_lstm(back, inputs.gather(1, index.expand_as(inputs)))
+            right, _ = run_causal(ahead, inputs)
+            left, _ = run_causal(back, inputs.gather(1, index.expand_as(inputs)))
             inputs = torch.cat([right, left.gather(1, index.expand_as(left))], dim=-1)
         return inputs

@@ -29,12 +29,18 @@ class ModelConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    latent_dim: int = Field(32, ge=0, description="dimensions of z; 0 gives the LSTM language model")
+    latent_dim: int = Field(32, ge=0, description="dimensions of z; 0 gives a language model")
     encoder: EncoderConfig = Field(EncoderConfig(), description="the encoder's network")
     decoder: DecoderConfig = Field(DecoderConfig(), description="the decoder's network")
     posterior: PosteriorConfig = Field(PosteriorConfig(), description="the family of q(z|x)")
     prior: PriorConfig = Field(PriorConfig(), description="the prior p(z)")
     init: InitConfig = Field(InitConfig(), description="how parameters are drawn before training")
+
+    @property
+    def cells(self) -> str:
+        """The kind of network, to be shown: ``LSTM``, ``GRU``, or ``LSTM-GRU`` where encoder and decoder differ."""
+        used = [self.decoder.cell] if self.latent_dim == 0 else [self.encoder.cell, self.decoder.cell]
+        return "-".join(cell.upper() for cell in dict.fromkeys(used))
 
 
 class Refiner(Protocol):
@@ -158,6 +164,6 @@ class SeqVAE(nn.Module):
             for child in module.modules():
                 if isinstance(child, nn.Embedding):
                     child.weight.uniform_(-init.embeddings, init.embeddings)
-                elif init.weights is not None and isinstance(child, (nn.LSTM, nn.Linear)):
+                elif init.weights is not None and isinstance(child, (nn.RNNBase, nn.Linear)):
                     for parameter in child.parameters():
                         parameter.uniform_(-init.weights, init.weights)

@@ -329,7 +329,7 @@ def _start_event(
         "facts": {
             "run": str(folder),
             "data": f"{_text_name(config)} · {counts} · vocabulary {model.vocab_size:,}",
-            "model": f"LSTM {kind} · {parameters:,} parameters · {runtime.precision} · {runtime.device}"
+            "model": f"{config.model.cells} {kind} · {parameters:,} parameters · {runtime.precision} · {runtime.device}"
             f" ({runtime.threads} thread{'s' if runtime.threads > 1 else ''})",
         },
     }

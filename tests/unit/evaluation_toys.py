@@ -28,14 +28,16 @@ def store_of(count: int, seed: int = 0) -> TokenStore:
     return TokenStore.from_texts(texts(count, seed), WORDS)
 
 
-def small_model(latent_dim: int = 3, seed: int = 0, vocab: int = WORDS.vocab_size, scale: float = 0.6) -> SeqVAE:
+def small_model(
+    latent_dim: int = 3, seed: int = 0, vocab: int = WORDS.vocab_size, scale: float = 0.6, cell: str = "lstm"
+) -> SeqVAE:
     """A real model with random weights, large enough for z to matter; dropout on, so that a wrong mode shows."""
     torch.manual_seed(seed)
     model = SeqVAE(
         ModelConfig(
             latent_dim=latent_dim,
-            encoder=EncoderConfig(embedding=5, hidden=6),
-            decoder=DecoderConfig(embedding=7, hidden=8, layers=2, output_bias=True),
+            encoder=EncoderConfig(cell=cell, embedding=5, hidden=6),
+            decoder=DecoderConfig(cell=cell, embedding=7, hidden=8, layers=2, output_bias=True),
         ),
         vocab_size=vocab,
     )

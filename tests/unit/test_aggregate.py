@@ -55,8 +55,9 @@ def test_the_codes_of_an_autoencoder_are_its_means():
     assert float(distances.max()) < 0.05
 
 
-def test_the_same_seed_gives_the_same_mixture_and_the_same_draws():
-    model, store = small_model(), store_of(120)
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_the_same_seed_gives_the_same_mixture_and_the_same_draws(cell):
+    model, store = small_model(cell=cell), store_of(120)
     one, again, other = (fit_aggregate(model, store, seed=seed) for seed in (3, 3, 4))
     assert torch.equal(one.means, again.means)
     assert torch.equal(one.factors, again.factors)
@@ -140,8 +141,9 @@ def test_a_text_is_all_that_fit_aggregate_needs():
     assert torch.equal(mixture.means, fit_aggregate(vae.model, store_of(80), components=2, seed=1).means)
 
 
-def test_an_autoencoder_samples_from_its_codes_alone():
-    vae = TextVAE(small_model(), WORDS, noiseless=True)
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_an_autoencoder_samples_from_its_codes_alone(cell):
+    vae = TextVAE(small_model(cell=cell), WORDS, noiseless=True)
     with pytest.raises(SeqVAEError, match="no prior") as caught:
         vae.sample(2)
     assert caught.value.code == "E241"

@@ -288,7 +288,7 @@ OVERRIDE_MISTAKES = {
         " |\n"
         " | model.latent_dim=big\n"
         " |                  ^^^\n"
-        "help: `latent_dim`: dimensions of z; 0 gives the LSTM language model",
+        "help: `latent_dim`: dimensions of z; 0 gives a language model",
     ),
     "wrong value inside": (
         "objective.strategies=[{name: free_bits, nats_per_dim: -2}]",

@@ -25,9 +25,9 @@ def codes(count, latent=3, seed=0):
     return torch.randn(count, latent, generator=torch.Generator().manual_seed(seed))
 
 
-def undecided_model():
+def undecided_model(cell="lstm"):
     """A tiny vocabulary whose likeliest sentences have several words and are not found word by word."""
-    model = small_model(vocab=VOCAB, seed=2, scale=2.0)
+    model = small_model(vocab=VOCAB, seed=2, scale=2.0, cell=cell)
     with torch.no_grad():
         model.decoder.output_bias[[PAD, BOS, EOS, UNK]] = torch.tensor([-5.0, -5.0, -2.0, -5.0])
     return model
@@ -51,9 +51,10 @@ def every_output(max_length, allowed):
     yield from itertools.product(allowed, repeat=max_length)
 
 
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
 @pytest.mark.parametrize("allow_unk", [False, True])
-def test_a_wide_beam_equals_exhaustive_search(allow_unk):
-    model, z = undecided_model(), codes(5)
+def test_a_wide_beam_equals_exhaustive_search(allow_unk, cell):
+    model, z = undecided_model(cell), codes(5)
     allowed = [UNK, 4, 5] if allow_unk else [4, 5]
     found = decode(model, z, DecodeConfig(strategy="beam", beam_size=90, max_length=4, allow_unk=allow_unk))
     for i in range(5):

@@ -1,4 +1,4 @@
-"""The encoder against packed nn.LSTM, and that a sentence's features are its own."""
+"""The encoder against packed nn.LSTM and nn.GRU, and that a sentence's features are its own."""
 
 import itertools
 
@@ -14,12 +14,17 @@ from seqvae.models.recurrent import reversed_index
 EMBEDDING, HIDDEN = 5, 6
 
 every_kind = pytest.mark.parametrize(
-    ("pooling", "bidirectional", "layers"), list(itertools.product(["last", "mean", "max"], [False, True], [1, 2, 3]))
+    ("pooling", "bidirectional", "layers", "cell"),
+    [
+        *itertools.product(["last", "mean", "max"], [False, True], [1, 2, 3], ["lstm"]),
+        *itertools.product(["last", "mean", "max"], [False, True], [1, 2], ["gru"]),
+    ],
 )
 
 
-def encoder_of(pooling="last", bidirectional=False, layers=1, dropout=0.0):
+def encoder_of(pooling="last", bidirectional=False, layers=1, cell="lstm", dropout=0.0):
     config = EncoderConfig(
+        cell=cell,
         embedding=EMBEDDING,
         hidden=HIDDEN,
         layers=layers,
@@ -31,24 +36,26 @@ def encoder_of(pooling="last", bidirectional=False, layers=1, dropout=0.0):
 
 
 def packed_reference(encoder, batch):
-    """The same weights in one packed nn.LSTM: outputs of the last layer, and the last state of each direction."""
-    bidirectional, layers = encoder.lstm.directions == 2, len(encoder.lstm.forwards)
-    lstm = nn.LSTM(EMBEDDING, HIDDEN, layers, batch_first=True, bidirectional=bidirectional)
+    """The same weights in one packed network: outputs of the last layer, and the last state of each direction."""
+    bidirectional, layers = encoder.network.directions == 2, len(encoder.network.forwards)
+    kind = {"lstm": nn.LSTM, "gru": nn.GRU}[encoder.config.cell]
+    network = kind(EMBEDDING, HIDDEN, layers, batch_first=True, bidirectional=bidirectional)
     weights = {}
-    for suffix, stack in (("", encoder.lstm.forwards), ("_reverse", encoder.lstm.backwards)):
+    for suffix, stack in (("", encoder.network.forwards), ("_reverse", encoder.network.backwards)):
         for layer, ours in enumerate(stack):
             for name, value in ours.state_dict().items():
                 weights[name.replace("_l0", f"_l{layer}{suffix}")] = value
-    lstm.load_state_dict(weights)
+    network.load_state_dict(weights)
     packed = pack_padded_sequence(encoder.embedding(batch.tokens), batch.lengths, True, enforce_sorted=False)
-    outputs, (last, _) = lstm(packed)
+    outputs, last = network(packed)
+    last = last[0] if isinstance(last, tuple) else last
     outputs, _ = pad_packed_sequence(outputs, batch_first=True)
     return outputs, last.view(layers, -1, len(batch), HIDDEN)[-1].transpose(0, 1).flatten(1)
 
 
 @every_kind
-def test_features_are_those_of_a_packed_lstm(pooling, bidirectional, layers):
-    encoder, batch = encoder_of(pooling, bidirectional, layers), batch_of()
+def test_features_are_those_of_a_packed_network(pooling, bidirectional, layers, cell):
+    encoder, batch = encoder_of(pooling, bidirectional, layers, cell), batch_of()
     outputs, last = packed_reference(encoder, batch)
     sentences = [row[:length] for row, length in zip(outputs, LENGTHS, strict=True)]
     expected = {
@@ -62,8 +69,8 @@ def test_features_are_those_of_a_packed_lstm(pooling, bidirectional, layers):
 
 
 @every_kind
-def test_features_do_not_depend_on_company_order_or_padding(pooling, bidirectional, layers):
-    encoder, batch = encoder_of(pooling, bidirectional, layers), batch_of()
+def test_features_do_not_depend_on_company_order_or_padding(pooling, bidirectional, layers, cell):
+    encoder, batch = encoder_of(pooling, bidirectional, layers, cell), batch_of()
     expected = encoder(batch.tokens, batch.lengths)
     for name, (rows, other) in company(batch).items():
         found = encoder(other.tokens, other.lengths)
@@ -71,9 +78,9 @@ def test_features_do_not_depend_on_company_order_or_padding(pooling, bidirection
 
 
 @every_kind
-def test_nothing_behind_the_end_of_a_sentence_is_read(pooling, bidirectional, layers):
+def test_nothing_behind_the_end_of_a_sentence_is_read(pooling, bidirectional, layers, cell):
     """Other ids in the place of the padding change no feature, and no gradient reaches them."""
-    encoder = encoder_of(pooling, bidirectional, layers)
+    encoder = encoder_of(pooling, bidirectional, layers, cell)
     clean = batch_of(width=12, vocab=VOCAB - 1)
     dirty = batch_of(width=12, vocab=VOCAB - 1, filler=VOCAB - 1)
     expected, found = encoder(clean.tokens, clean.lengths), encoder(dirty.tokens, dirty.lengths)
@@ -85,8 +92,8 @@ def test_nothing_behind_the_end_of_a_sentence_is_read(pooling, bidirectional, la
 
 
 @every_kind
-def test_a_sentence_does_not_change_its_neighbour(pooling, bidirectional, layers):
-    encoder, batch = encoder_of(pooling, bidirectional, layers), batch_of()
+def test_a_sentence_does_not_change_its_neighbour(pooling, bidirectional, layers, cell):
+    encoder, batch = encoder_of(pooling, bidirectional, layers, cell), batch_of()
     before = encoder(batch.tokens, batch.lengths)
     tokens = batch.tokens.clone()
     tokens[3, 1:8] = 5
@@ -97,8 +104,8 @@ def test_a_sentence_does_not_change_its_neighbour(pooling, bidirectional, layers
 
 
 @every_kind
-def test_every_token_of_a_sentence_is_read(pooling, bidirectional, layers):
-    encoder, batch = encoder_of(pooling, bidirectional, layers), batch_of()
+def test_every_token_of_a_sentence_is_read(pooling, bidirectional, layers, cell):
+    encoder, batch = encoder_of(pooling, bidirectional, layers, cell), batch_of()
     embedded = encoder.embedding(batch.tokens).detach().requires_grad_()
     encoder.embedding.register_forward_hook(lambda *_: embedded)
     encoder(batch.tokens, batch.lengths).square().sum().backward()
@@ -126,9 +133,10 @@ def test_dropout_acts_in_training_only():
     assert torch.equal(*still)
 
 
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
 @pytest.mark.parametrize("pooling", ["last", "mean", "max"])
-def test_features_are_fp32_under_autocast(pooling):
-    encoder, batch = encoder_of(pooling, True, 2), batch_of()
+def test_features_are_fp32_under_autocast(pooling, cell):
+    encoder, batch = encoder_of(pooling, True, 2, cell), batch_of()
     expected = encoder(batch.tokens, batch.lengths)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         found = encoder(batch.tokens, batch.lengths)

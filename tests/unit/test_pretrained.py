@@ -38,11 +38,11 @@ def model(runs, tmp_path) -> Path:
     return Path(shutil.copytree(runs[0].folder / "model", tmp_path / "copied"))
 
 
-def toy_vae(latent_dim=3, noiseless=False) -> TextVAE:
+def toy_vae(latent_dim=3, noiseless=False, **parts) -> TextVAE:
     torch.manual_seed(0)
-    return TextVAE(
-        SeqVAE(ModelConfig(**settings()["model"] | {"latent_dim": latent_dim}), 13), WORDS, noiseless=noiseless
-    )
+    changes = {f"{part}.{name}": value for part, given in parts.items() for name, value in given.items()}
+    model = settings(model={"latent_dim": latent_dim} | changes)["model"]
+    return TextVAE(SeqVAE(ModelConfig(**model), 13), WORDS, noiseless=noiseless)
 
 
 def refused(path, code) -> SeqVAEError:
@@ -66,6 +66,29 @@ class TestRoundTrip:
         assert loaded.model.config == vae.model.config
         assert loaded.tokenizer.words == vae.tokenizer.words
         assert not loaded.model.training
+
+    @pytest.mark.parametrize("cell", ["lstm", "gru"])
+    def test_a_model_with_other_networks_comes_back(self, cell, tmp_path):
+        parts = {"encoder": {"cell": cell, "bidirectional": True}, "decoder": {"cell": cell, "z_to_output": True}}
+        vae = toy_vae(**parts)
+        pretrained.save(tmp_path / "model", vae, facts={})
+        loaded = seqvae.load(tmp_path / "model")
+        assert loaded.model.config == vae.model.config
+        assert loaded.sample(7, seed=3) == vae.sample(7, seed=3)
+        assert loaded.reconstruct(TEXTS) == vae.reconstruct(TEXTS)
+
+    def test_a_model_saved_before_there_was_a_choice_of_networks_loads(self, tmp_path):
+        vae = toy_vae()
+        pretrained.save(tmp_path / "model", vae, facts={})
+        content = json.loads((tmp_path / "model" / "config.json").read_text())
+        for part, name in (("encoder", "cell"), ("decoder", "cell"), ("decoder", "z_to_output")):
+            del content["model"][part][name]
+        reseal(tmp_path / "model", "config.json", json.dumps(content).encode())
+        loaded = seqvae.load(tmp_path / "model")
+        assert loaded.model.config == vae.model.config
+        assert np.array_equal(loaded.encode(TEXTS).mean, vae.encode(TEXTS).mean)
+        weights = storage.load_tensors(tmp_path / "model" / "model.safetensors")
+        assert {"encoder.lstm.forwards.0.weight_ih_l0", "decoder.lstm.weight_ih_l0"} <= weights.keys()
 
     @pytest.mark.parametrize("kind", [{"noiseless": True}, {"latent_dim": 0}])
     def test_what_kind_of_model_it_is_comes_back(self, kind, tmp_path):
@@ -320,7 +343,7 @@ class TestCard:
 
     def test_it_says_what_the_model_is_and_how_it_came_to_be(self, tmp_path):
         card = self.card(tmp_path)
-        assert "A variational autoencoder over sentences with 3 latent dimensions" in card
+        assert "A variational autoencoder over sentences (LSTM) with 3 latent dimensions" in card
         parameters = sum(parameter.numel() for parameter in toy_vae().model.parameters())
         assert f"Vocabulary 13, {parameters:,} parameters" in card
         for row in ("| updates | 12 |", "| best validation elbo | 3.142 |", "| x | - |"):
@@ -335,6 +358,12 @@ class TestCard:
         assert "An LSTM language model" in language_model
         assert "vae.interpolate" not in language_model
         assert "vae.encode" not in language_model
+
+    def test_it_names_the_cells(self, tmp_path):
+        both = {"encoder": {"cell": "gru"}, "decoder": {"cell": "gru"}}
+        assert "over sentences (GRU) with" in self.card(tmp_path / "a", **both)
+        assert "over sentences (GRU-LSTM) with" in self.card(tmp_path / "b", encoder={"cell": "gru"})
+        assert "A GRU language model" in self.card(tmp_path / "c", **both, latent_dim=0)
 
     def test_its_python_runs(self, model, monkeypatch):
         card = (model / "README.md").read_text(encoding="utf-8")

@@ -39,6 +39,9 @@ MODELS = {
     "two layers": {},
     "tied": {"decoder": {"embedding": 8, "tie_weights": True, "output_bias": False, "layers": 1}},
     "bidirectional": {"encoder": {"bidirectional": True, "layers": 2, "pooling": "max"}},
+    "gru": {"encoder": {"cell": "gru"}, "decoder": {"cell": "gru"}},
+    "skip": {"decoder": {"z_to_state": False, "z_to_input": False, "z_to_output": True}},
+    "tied skip": {"decoder": {"embedding": 8, "tie_weights": True, "z_to_output": True, "cell": "gru"}},
 }
 
 every_model = pytest.mark.parametrize("kind", MODELS)
@@ -221,12 +224,13 @@ class TestParts:
         for name, tensor in model.state_dict().items():
             assert torch.equal(tensor, before[name]) != name.startswith(own), name
 
+    @pytest.mark.parametrize("cell", ["lstm", "gru"])
     @pytest.mark.parametrize("part", ["encoder", "decoder"])
-    def test_a_reset_part_is_drawn_as_at_the_beginning(self, part):
+    def test_a_reset_part_is_drawn_as_at_the_beginning(self, part, cell):
         config = ModelConfig(
             latent_dim=LATENT,
-            encoder=EncoderConfig(embedding=5, hidden=6),
-            decoder=DecoderConfig(embedding=7, hidden=8, output_bias=True),
+            encoder=EncoderConfig(cell=cell, embedding=5, hidden=6),
+            decoder=DecoderConfig(cell=cell, embedding=7, hidden=8, output_bias=True, z_to_output=True),
             init=InitConfig(weights=0.01, embeddings=0.05),
         )
         model = SeqVAE(config, VOCAB)
