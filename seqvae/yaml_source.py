@@ -62,7 +62,8 @@ def read_yaml(path: Path) -> Document:
     except UnicodeDecodeError as error:
         before = content[: error.start].decode("utf-8", errors="replace")
         lines = _LINE_BREAK.split(before)
-        where = Location(path, len(lines), len(lines[-1]) + 1)
+        rest = content[error.start :].split(b"\n")[0].decode("utf-8", errors="replace")
+        where = Location(path, len(lines), len(lines[-1]) + 1, lines[-1] + rest)
         what = f"byte 0x{content[error.start]:02x} is not UTF-8"
         raise SeqVAEError("E203", what, where=where, hint="save the file in UTF-8") from error
     return parse_yaml(text, path)
@@ -202,6 +203,8 @@ class _Reader:
         )
         if "'\\t'" in what:
             what, hint = "a tab cannot stand here", "use spaces"
+        elif "unexpected end of stream" in what and error.context_mark:
+            mark, what, hint = error.context_mark, "the quote that begins here is not closed", "close it"
         elif "expected a single document" in (error.context or ""):
             what, hint = "a second document begins here", "keep one document in a file (`---` begins another)"
         return SeqVAEError(self.code, what, where=self.locate(mark.line, mark.column, 1), hint=hint)

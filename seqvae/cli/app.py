@@ -9,6 +9,7 @@ import typer
 from seqvae.cli.evaluate import evaluate
 from seqvae.cli.generate import interpolate, reconstruct, sample
 from seqvae.cli.train import train
+from seqvae.cli.usage import verbs
 
 EXAMPLES = """\b
 For instance:
@@ -17,15 +18,7 @@ For instance:
   seqvae sample -n 10
 """
 
-app = typer.Typer(
-    name="seqvae",
-    help="Variational autoencoders over text: train, measure, sample, walk between sentences.",
-    epilog=EXAMPLES,
-    no_args_is_help=True,
-    context_settings={"help_option_names": ["-h", "--help"]},
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,  # square brackets in the help are text
-)
+app = verbs("seqvae", "Variational autoencoders over text: train, measure, sample, walk between sentences.", EXAMPLES)
 app.command()(train)
 app.command("eval")(evaluate)
 app.command()(sample)

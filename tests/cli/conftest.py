@@ -64,8 +64,8 @@ def desk(tmp_path, monkeypatch) -> Callable[..., Result]:
     return invoke
 
 
-def invoke(*arguments: object) -> Result:
-    result = CliRunner().invoke(app, list(map(str, arguments)), prog_name="seqvae")
+def invoke(*arguments: object, stdin: str | bytes | None = None) -> Result:
+    result = CliRunner().invoke(app, list(map(str, arguments)), input=stdin, prog_name="seqvae")
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
     assert "internal error" not in result.stderr, result.stderr
     return result

@@ -77,13 +77,13 @@ def test_the_first_page_names_every_verb_and_the_three_commands(desk):
 def test_a_slip_in_a_verb_is_met_with_the_nearest_one(desk, slip, meant):
     result = desk(slip)
     assert (result.exit_code, result.stdout) == (2, "")
-    assert f"Did you mean '{meant}'?" in result.stderr
+    assert f"did you mean `{meant}`?" in result.stderr
 
 
 def test_a_slip_in_an_option_is_met_with_the_nearest_one(desk):
     result = desk("train", "--confg", "tiny.yaml")
     assert result.exit_code == 2
-    assert "--config" in result.stderr
+    assert "did you mean `--config`?" in result.stderr
 
 
 def test_the_version_is_one_line_in_every_way_to_start(desk):

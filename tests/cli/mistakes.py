@@ -1,0 +1,230 @@
+"""What a user can get wrong, by area; `test_messages` holds each against what is answered. Its docstring says how to
+add one."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mistake:
+    """One mistake: what is typed after ``seqvae``, in a folder with the text and the config of `conftest`."""
+
+    name: str
+    """Of its file under messages/."""
+    command: str
+    """As in a shell, quotes and all."""
+    files: Mapping[str, str | bytes] = field(default_factory=dict)
+    """Files that are written into the folder first."""
+    stdin: str | bytes | None = None
+    model: Callable[[Path], None] | None = None
+    """With it the folder has runs/vae, runs/ae and runs/lm, trained; it is called with the folder, to damage them."""
+    leaves: tuple[str, ...] = ()
+    """Files that may be there afterwards that were not before, or that may have changed: by default none."""
+
+
+def as_they_are(folder: Path) -> None:
+    """The trained models, whole."""
+
+
+def _damage(name: str) -> Callable[[Path], None]:
+    def damage(folder: Path) -> None:
+        path = folder / "runs/vae/model" / name
+        path.write_bytes(path.read_bytes()[:-7] + b"changed")
+
+    return damage
+
+
+def _remove(name: str) -> Callable[[Path], None]:
+    return lambda folder: (folder / "runs/vae/model" / name).unlink()
+
+
+def _no_model(folder: Path) -> None:
+    """A run that was stopped before its first validation."""
+    import shutil
+
+    shutil.rmtree(folder / "runs/vae/model")
+
+
+def _newer(folder: Path) -> None:
+    """A model folder of a later release, whole in itself."""
+    import json
+
+    from seqvae.io import storage
+
+    with storage.atomic_folder(folder / "runs/vae/model", amend=True) as model:
+        description = json.loads((model / "config.json").read_text(encoding="utf-8"))
+        description |= {"schema_version": 1000, "seqvae_version": "1000.0"}
+        storage.write_json(model / "config.json", description)
+
+
+def config(text: str) -> dict[str, str]:
+    return {"mine.yaml": text}
+
+
+BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{new}: &{new} [{', '.join([f'*{old}'] * 9)}]\n" for old, new in zip("abcdefg", "bcdefgh", strict=True)
+)
+
+CONFIG = [
+    Mistake(name="config-no-such-file", command="train --config smal.yaml"),
+    Mistake(name="config-no-such-name", command="train --config recipes/free_bit"),
+    Mistake(
+        name="config-unknown-key",
+        command="train --config mine.yaml",
+        files=config("data: {train: train.txt, valid: valid.txt}\ntrain:\n  stpes: 500\n"),
+    ),
+    Mistake(
+        name="config-unknown-section", command="train --config mine.yaml", files=config("training:\n  steps: 500\n")
+    ),
+    Mistake(
+        name="config-wrong-type",
+        command="train --config mine.yaml",
+        files=config("data: {train: train.txt}\ntrain:\n  epochs: ten\n"),
+    ),
+    Mistake(
+        name="config-out-of-range",
+        command="train --config mine.yaml",
+        files=config("data: {train: train.txt, valid_fraction: 0.9}\n"),
+    ),
+    Mistake(
+        name="config-unknown-method",
+        command="train --config mine.yaml",
+        files=config("objective:\n  strategies:\n    - {name: free_bit, nats_per_dim: 0.3}\n"),
+    ),
+    Mistake(name="config-value-for-a-section", command="train --config mine.yaml", files=config("train: 5\nmodel:\n")),
+    Mistake(
+        name="config-duplicate-key",
+        command="train --config mine.yaml",
+        files=config("train:\n  epochs: 3\n  seed: 1\n  epochs: 4\n"),
+    ),
+    Mistake(name="config-tab", command="train --config mine.yaml", files=config("train:\n\tepochs: 3\n")),
+    Mistake(name="config-not-a-mapping", command="train --config mine.yaml", files=config("- train\n- eval\n")),
+    Mistake(name="config-anchors-bomb", command="train --config mine.yaml", files=config(BOMB)),
+    Mistake(name="config-tag", command="train --config mine.yaml", files=config("train: !!python/name:os.system\n")),
+    Mistake(name="config-open-quote", command="train --config mine.yaml", files=config('data:\n  train: "train.txt\n')),
+    Mistake(name="config-two-documents", command="train --config mine.yaml", files=config("train:\n---\neval:\n")),
+    Mistake(
+        name="config-not-utf8",
+        command="train --config mine.yaml",
+        files={"mine.yaml": "# caf\u00e9\ntrain: {epochs: 3}\n".encode("latin1")},
+    ),
+    Mistake(
+        name="config-several-mistakes",
+        command="config validate mine.yaml",
+        files=config("data:\n  trian: train.txt\nmodel:\n  latent_dim: -3\ntrain:\n  epochs: ten\n  stpes: 4\n"),
+    ),
+    Mistake(name="set-without-equals", command="train --config small.yaml --set train.steps"),
+    Mistake(name="set-unknown-name", command="train --config small.yaml --set train.stpes=3"),
+    Mistake(name="set-unknown-section", command="train --config small.yaml --set trian.steps=3"),
+    Mistake(name="set-wrong-value", command="train --config small.yaml --set train.steps=many"),
+    Mistake(name="set-below-a-value", command="train --config small.yaml --set train.seed.x=3"),
+    Mistake(name="set-no-value", command="train --config small.yaml --set train.steps="),
+    Mistake(name="set-comment-in-the-value", command="train --config small.yaml --set 'data.train=a.txt # mine'"),
+    Mistake(name="set-without-config", command="train --set train.steps=3"),
+    Mistake(name="train-without-config", command="train"),
+    Mistake(name="train-no-such-device", command="train --config small.yaml --set train.device=cuda:99"),
+    Mistake(name="train-without-validation-text", command="train --config small.yaml --set data.valid=null"),
+    Mistake(name="train-unknown-corpus", command="train --config mine.yaml", files=config("data: {corpus: tyni}\n")),
+    Mistake(name="train-no-text", command="train --config mine.yaml", files=config("train: {epochs: 1}\n")),
+    Mistake(name="train-two-validation-texts", command="train --config small.yaml --set data.valid_fraction=0.1"),
+    Mistake(
+        name="train-reset-of-a-part-that-is-not-there",
+        command="train --config small.yaml --set 'train.phases=[{name: x, reset: [encoder]}]' --set model.latent_dim=0",
+    ),
+]
+
+DATA = [
+    Mistake(name="data-no-such-file", command="train --config small.yaml --set data.train=trian.txt"),
+    Mistake(name="data-a-folder", command="train --config small.yaml --set data.train=.."),
+    Mistake(name="data-empty-file", command="train --config small.yaml --set data.train=e.txt", files={"e.txt": ""}),
+    Mistake(
+        name="data-blank-lines-only",
+        command="train --config small.yaml --set data.train=e.txt",
+        files={"e.txt": "\n \n\n"},
+    ),
+    Mistake(
+        name="data-not-utf8",
+        command="train --config small.yaml --set data.train=latin.txt",
+        files={"latin.txt": "fine\nun caf\u00e9\n".encode("latin1")},
+    ),
+    Mistake(
+        name="data-nul-byte",
+        command="train --config small.yaml --set data.train=nul.txt",
+        files={"nul.txt": b"fine\na\0b\n"},
+    ),
+    Mistake(
+        name="data-damaged-gzip",
+        command="train --config small.yaml --set data.train=a.gz",
+        files={"a.gz": b"\x1f\x8b\x08\x00broken"},
+    ),
+    Mistake(
+        name="data-one-line-to-split",
+        command="train --config mine.yaml",
+        files=config("data: {train: one.txt, valid_fraction: 0.1}\n") | {"one.txt": "a single line\n"},
+    ),
+    Mistake(
+        name="data-too-long-is-an-error",
+        command="train --config small.yaml --set data.max_length=2 --set data.too_long=error",
+    ),
+    Mistake(name="data-all-too-long", command="train --config small.yaml --set data.max_length=1"),
+    Mistake(name="data-no-frequent-word", command="train --config small.yaml --set tokenizer.min_freq=1000"),
+    Mistake(
+        name="data-valid-without-a-known-word",
+        command="train --config small.yaml --set data.valid=other.txt",
+        files={"other.txt": "ganz andere worte\n"},
+    ),
+]
+
+MODEL = [
+    Mistake(name="model-none-yet", command="sample -n 1"),
+    Mistake(name="model-no-such-folder", command="sample -n 1 --model runs/nope"),
+    Mistake(name="model-not-a-model", command="sample -n 1 --model ."),
+    Mistake(name="model-run-without-one", command="sample -n 1 --model runs/vae", model=_no_model),
+    Mistake(name="model-partial", command="sample -n 1 --model runs/vae", model=_remove("model.safetensors")),
+    Mistake(name="model-without-manifest", command="sample -n 1 --model runs/vae", model=_remove("MANIFEST.json")),
+    Mistake(name="model-damaged-weights", command="sample -n 1 --model runs/vae", model=_damage("model.safetensors")),
+    Mistake(name="model-damaged-config", command="eval --model runs/vae", model=_damage("config.json")),
+    Mistake(name="model-newer", command="sample -n 1 --model runs/vae", model=_newer),
+    Mistake(name="model-language-model-has-no-code", command="interpolate a b --model runs/lm", model=as_they_are),
+    Mistake(name="model-autoencoder-has-no-prior", command="sample --from prior --model runs/ae", model=as_they_are),
+    Mistake(name="run-out-exists", command="train --config small.yaml --out runs/vae", model=as_they_are),
+    Mistake(name="run-resume-nothing", command="train --resume runs/nope"),
+    Mistake(name="run-resume-and-out", command="train --resume runs/nope --out runs/other"),
+    Mistake(name="run-resume-other-settings", command="train --resume runs/vae --set train.seed=7", model=as_they_are),
+]
+
+VAE = "--model runs/vae"
+TEXT = [
+    Mistake(name="text-empty", command=f"reconstruct '' {VAE}", model=as_they_are),
+    Mistake(name="text-only-unknown-words", command=f"interpolate 'quux zork' 'the cat' {VAE}", model=as_they_are),
+    Mistake(
+        name="text-longer-than-any-in-training",
+        command=f"reconstruct '{'the cat saw ' * 40}' --max-length 9 {VAE}",
+        model=as_they_are,
+    ),
+    Mistake(name="text-begins-with-a-dash", command=f"reconstruct '-the cat' {VAE}", model=as_they_are),
+    Mistake(name="text-after-two-dashes", command=f"reconstruct {VAE} -- '-the cat'", model=as_they_are),
+    Mistake(name="text-with-a-line-break", command=f"reconstruct 'the cat\nsaw a cake' {VAE}", model=as_they_are),
+    Mistake(name="sample-options-contradict", command=f"sample --greedy --beam 3 {VAE}", model=as_they_are),
+    Mistake(name="sample-temperature-zero", command=f"sample --temperature 0 {VAE}", model=as_they_are),
+    Mistake(name="sample-top-p", command=f"sample --top-p 1.5 {VAE}", model=as_they_are),
+    Mistake(name="sample-top-k", command=f"sample --top-k 0 {VAE}", model=as_they_are),
+]
+
+USAGE = [
+    Mistake(name="usage-nothing", command=""),
+    Mistake(name="usage-unknown-verb", command="smaple -n 10"),
+    Mistake(name="usage-unknown-verb-far-off", command="frobnicate"),
+    Mistake(name="usage-unknown-option", command="train --confg small.yaml"),
+    Mistake(name="usage-unknown-option-short", command="sample -z"),
+    Mistake(name="usage-unknown-option-before-the-verb", command="--json sample"),
+    Mistake(name="usage-missing-argument", command="interpolate 'the cat'"),
+    Mistake(name="usage-missing-value", command="sample -n"),
+    Mistake(name="usage-not-a-number", command="sample -n ten"),
+    Mistake(name="usage-below-the-least", command="sample -n -3"),
+    Mistake(name="usage-not-a-choice", command="sample --from priar"),
+    Mistake(name="usage-one-argument-too-many", command="interpolate a b c"),
+]
+
+MISTAKES = [*CONFIG, *DATA, *MODEL, *TEXT, *USAGE]
