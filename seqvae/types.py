@@ -78,8 +78,8 @@ class Posterior(Protocol):
 
     def log_prob(self, z: Float[Tensor, "S B Z"]) -> Float[Tensor, "S B"]: ...
 
-    def kl(self, prior: Prior) -> tuple[Float[Tensor, " B"], Float[Tensor, "B Z"] | None]:
-        """KL(q || prior) by sentence, and by dimension where it splits (else None)."""
+    def kl(self, prior: Prior) -> tuple[Float[Tensor, " B"], Float[Tensor, "B Z"] | None] | None:
+        """KL(q || prior) by sentence, and by dimension where it splits (else None); None without a closed form."""
 
     def detach(self) -> "Posterior": ...
 
@@ -102,6 +102,8 @@ class Terms:
     prior: Prior | None
     tokens: Int[Tensor, " B"]
     """Predicted tokens of each sentence: EOS counted, BOS not."""
+    kl_estimated: bool = False
+    """Whether ``kl`` is a Monte-Carlo mean over ``z``, for want of a closed form."""
 
     @property
     def log_q(self) -> Float[Tensor, "S B"]:

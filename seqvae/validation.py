@@ -1,7 +1,7 @@
 """From plain data to settings: overrides, defaults of partial sections, and errors that point at the mistake.
 
-Works on any pydantic model. Where several kinds of settings may stand (the optimizers, the training methods), ``name``
-tells them apart.
+Works on any pydantic model. Where several kinds of settings may stand (the optimizers, the training methods, the
+families of a distribution), ``name`` or ``family`` tells them apart.
 """
 
 import copy
@@ -20,6 +20,9 @@ from seqvae.errors import Location, SeqVAEError
 from seqvae.yaml_source import Document, Place, ValuePath, locate_argument, parse_value
 
 Settings = TypeVar("Settings", bound=BaseModel)
+
+_TAGS = ("name", "family")
+"""Settings that tell of which kind the others beside them are."""
 
 
 def validate(cls: type[Settings], document: Document, name: str, overrides: Sequence[str] = ()) -> Settings:
@@ -41,8 +44,8 @@ def validate(cls: type[Settings], document: Document, name: str, overrides: Sequ
 
 
 def explicit(settings: BaseModel) -> dict[str, Any]:
-    """What was set, as plain data, defaults left out (but each ``name``, which tells what the rest belongs to)."""
-    names = [name for name in type(settings).model_fields if name == "name" or name in settings.model_fields_set]
+    """What was set, as plain data, defaults left out (but those that tell what the rest belongs to)."""
+    names = [name for name in type(settings).model_fields if name in _TAGS or name in settings.model_fields_set]
     return {name: plain(getattr(settings, name)) for name in names}
 
 
@@ -83,15 +86,21 @@ def _is_list(annotation: Any) -> bool:
     return any(typing.get_origin(kind) in (list, tuple) for kind in _unwrap(annotation))
 
 
+def _tag(models: Sequence[type[BaseModel]]) -> str:
+    """The setting that tells these kinds apart."""
+    return next((tag for tag in _TAGS if any(tag in model.model_fields for model in models)), _TAGS[0])
+
+
 def _names(model: type[BaseModel]) -> tuple[Any, ...]:
-    field = model.model_fields.get("name")
+    """What the tag of a kind may say."""
+    field = model.model_fields.get(_tag([model]))
     return typing.get_args(field.annotation) if field else ()
 
 
 def _candidates(annotation: Any, data: Any) -> list[type[BaseModel]]:
-    """The settings classes that ``data`` may be meant for; all of them where its ``name`` does not tell."""
+    """The settings classes that ``data`` may be meant for; all of them where its tag does not tell."""
     models = _models(annotation)
-    name = data.get("name") if isinstance(data, dict) else None
+    name = data.get(_tag(models)) if isinstance(data, dict) else None
     return [model for model in models if name in _names(model)] or models
 
 
@@ -104,8 +113,9 @@ def _complete(data: Any, annotation: Any, default: Any) -> Any:
         data = {}
     if not isinstance(data, dict) or not models:
         return data
-    if len(models) > 1 and "name" not in data and isinstance(default, BaseModel):
-        data = {"name": getattr(default, "name", None), **data}
+    tag = _tag(models)
+    if len(models) > 1 and tag not in data and isinstance(default, BaseModel):
+        data = {tag: getattr(default, tag, None), **data}
     fields = _candidates(annotation, data)[0].model_fields
     for key in data.keys() & fields.keys():
         field = fields[key]
@@ -156,7 +166,7 @@ def _override(document: Document, argument: str, cls: type[BaseModel]) -> None:
     document.places |= value.places
     document.places[path] = Place(where, value.places[path].value)
     _set(node, part, value.data)
-    if part == "name" and isinstance(node, dict):
+    if part in _TAGS and isinstance(node, dict):
         _drop_foreign(node, document, cls, path[:-1])
 
 
@@ -191,9 +201,9 @@ def _not_inside(path: ValuePath, where: Location) -> SeqVAEError:
 
 
 def _drop_foreign(node: dict, document: Document, cls: type[BaseModel], path: ValuePath) -> None:
-    """Another kind was chosen by its name: settings that only the former kind has go."""
+    """Another kind was chosen by its tag: settings that only the former kind has go."""
     models = _models(_annotation_at(cls, document.data, path))
-    chosen = [model for model in models if node["name"] in _names(model)]
+    chosen = [model for model in models if node.get(_tag(models)) in _names(model)]
     if len(models) < 2 or not chosen:
         return
     for key in [key for key in node if key not in chosen[0].model_fields]:
@@ -224,8 +234,8 @@ def _path(details: ErrorDetails, data: Any, cls: type[BaseModel]) -> ValuePath:
     path: ValuePath = ()
     node, tagged = data, False
     for part in details["loc"]:
-        kinds = len(_models(_annotation_at(cls, data, path)))
-        if kinds > 1 and not tagged and isinstance(node, dict) and node.get("name") == part:
+        kinds = _models(_annotation_at(cls, data, path))
+        if len(kinds) > 1 and not tagged and isinstance(node, dict) and node.get(_tag(kinds)) == part:
             tagged = True
         elif part in node if isinstance(node, dict) else isinstance(node, list) and isinstance(part, int):
             path, node, tagged = (*path, part), node[part], False
@@ -245,23 +255,23 @@ def _mistake(
         where = _where(document, path[:-1], name, "key")
         return SeqVAEError("E205", f"`{dotted}` is missing", where=where, hint=_describe(path, document.data, cls))
     if kind in ("union_tag_invalid", "union_tag_not_found"):
-        allowed = sorted(
-            str(tag) for model in _models(_annotation_at(cls, document.data, path)) for tag in _names(model)
-        )
+        models = _models(_annotation_at(cls, document.data, path))
+        tag, allowed = _tag(models), sorted(str(known) for model in models for known in _names(model))
         what = (
-            f"`{dotted}` needs a `name`"
+            f"`{dotted}` needs a `{tag}`"
             if kind.endswith("found")
-            else f"`{dotted}.name`: there is no {_show(given['name'])}"
+            else f"`{dotted}.{tag}`: there is no {_show(given[tag])}"
         )
-        where = _where(document, (*path, "name"), name, "value") if kind.endswith("invalid") else None
+        where = _where(document, (*path, tag), name, "value") if kind.endswith("invalid") else None
         where = where or _where(document, path, name, "key")
         return SeqVAEError("E205", what, where=where, hint=_choose(str(context.get("tag", "")), allowed))
     where = _where(document, path, name, "value")
     if kind in ("model_type", "model_attributes_type", "dict_type"):
         what = f"`{dotted}` is a section, it cannot be {_show(given)}"
-        names = [str(tag) for model in _models(_annotation_at(cls, document.data, path)) for tag in _names(model)]
+        models = _models(_annotation_at(cls, document.data, path))
+        names = [str(known) for model in models for known in _names(model)]
         hint = (
-            f"set `{dotted}.name`; " + _listing(names)
+            f"set `{dotted}.{_tag(models)}`; " + _listing(names)
             if len(names) > 1
             else _listing(_fields(path, document.data, cls))
         )

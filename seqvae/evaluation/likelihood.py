@@ -31,8 +31,8 @@ class Likelihoods:
 
     ``elbo`` is -ELBO and equals ``rec + kl``; it and ``iw`` come from the same log-weights, so ``iw <= elbo`` holds
     sentence by sentence (Jensen). ``kl`` is therefore the Monte-Carlo mean of log q(z|x) - log p(z) over those samples;
-    ``kl_analytic`` is the model's own KL term. For a language model ``rec`` is exact, ``elbo`` and ``iw`` equal
-    it, and the KL is None.
+    ``kl_analytic`` is the closed form, None where q and the prior have none. For a language model ``rec`` is exact,
+    ``elbo`` and ``iw`` equal it, and the KL is None.
     """
 
     rec: Float[np.ndarray, " R"]
@@ -65,6 +65,7 @@ def elbo_and_iw(
         raise SeqVAEError("E230", f"the bound needs at least 1 sample, not {samples}", hint="use --iw-samples 500")
     columns = {name: np.zeros(len(store)) for name in ("rec", "kl", "iw", "kl_analytic")}
     tokens, kl_dims, latent, done = np.zeros(len(store), dtype=np.int64), None, model.latent_dim > 0, 0
+    closed = latent
     budget = batch_tokens // min(samples, _SAMPLES_TOGETHER) if latent else batch_tokens
     with evaluating(model):
         for rows, batch in batches(model, store, batch_tokens=max(1, budget)):
@@ -73,7 +74,7 @@ def elbo_and_iw(
             found, dims, counts = _weigh(model, batch, q, blocks, batch_tokens)
             for name, values in found.items():
                 columns[name][rows] = values.numpy()
-            tokens[rows] = counts.cpu().numpy()
+            tokens[rows], closed = counts.cpu().numpy(), closed and "kl_analytic" in found
             if dims is not None:
                 total = dims.cpu().double().sum(0).numpy()
                 kl_dims = total if kl_dims is None else kl_dims + total
@@ -86,7 +87,7 @@ def elbo_and_iw(
         elbo=elbo,
         iw=np.minimum(columns["iw"], elbo),  # Jensen; only the last bit of a rounding error can differ
         kl=columns["kl"] if latent else None,
-        kl_analytic=columns["kl_analytic"] if latent else None,
+        kl_analytic=columns["kl_analytic"] if closed else None,
         kl_dims=None if kl_dims is None else kl_dims / len(store),
         tokens=tokens,
         samples=samples if latent else 1,
@@ -110,7 +111,7 @@ def _weigh(
     blocks: Iterator[Float[Tensor, "S B Z"]] | None,
     batch_tokens: int,
 ) -> tuple[dict[str, Float[Tensor, " B"]], Float[Tensor, "B Z"] | None, Int[Tensor, " B"]]:
-    """One batch: rec, kl, iw and analytic kl by sentence (fp64), the KL by dimension, and the predicted tokens."""
+    """One batch: rec, kl, iw and analytic kl (if any) by sentence in fp64, kl by dimension, and predicted tokens."""
     if blocks is None:
         terms = model.terms(batch)
         rec = terms.rec[0].cpu().double()
@@ -126,14 +127,16 @@ def _weigh(
         rec, kl, samples = rec + nll.sum(0), kl + ratio.sum(0), samples + len(part)
         log_sum = torch.logaddexp(log_sum, torch.logsumexp(-nll - ratio, dim=0))
     iw = math.log(samples) - log_sum
-    found = {"rec": rec / samples, "kl": kl / samples, "iw": iw, "kl_analytic": terms.kl.cpu().double()}
+    found = {"rec": rec / samples, "kl": kl / samples, "iw": iw}
+    if not terms.kl_estimated:
+        found["kl_analytic"] = terms.kl.cpu().double()
     return found, terms.kl_dims, terms.tokens
 
 
 def quick_metrics(
     model: nn.Module, store: TokenStore, *, seed: int = 0, batch_tokens: int = 16_384, noiseless: bool = False
 ) -> dict[str, float | int | None]:
-    """One pass with one sample, for validation during training: nats per sentence, the KL analytic.
+    """One pass with one sample, for validation during training: nats per sentence, the KL analytic where it can be.
 
     ``noiseless`` decodes the posterior mean (an autoencoder); KL, ELBO and PPL are then None, as is every latent
     quantity of a language model.

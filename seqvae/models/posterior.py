@@ -1,64 +1,21 @@
-"""Posterior families: how q(z|x) is read from the encoder's features."""
+"""The posterior families: how q(z|x) is read from the encoder's features."""
 
-from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated
 
-import torch
-from jaxtyping import Float
-from pydantic import BaseModel, ConfigDict, Field
-from torch import Tensor, nn
+from pydantic import Field
+from torch import nn
 
-from seqvae import gaussian
-from seqvae.models.prior import StandardPrior
-from seqvae.types import Posterior, Prior
+from seqvae.models.posterior_batchnorm import BatchNormHead, BatchNormPosteriorConfig
+from seqvae.models.posterior_gaussian import GaussianHead, GaussianPosteriorConfig
 
-
-class PosteriorConfig(BaseModel):
-    """Settings of the posterior family (``model.posterior``)."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    family: Literal["gaussian"] = Field("gaussian", description="gaussian: diagonal, mean and log-variance linear in x")
+PosteriorConfig = Annotated[GaussianPosteriorConfig | BatchNormPosteriorConfig, Field(discriminator="family")]
+"""The settings of any one family (``model.posterior``), told apart by ``family``."""
 
 
-@dataclass(frozen=True)
-class GaussianPosterior:
-    """q(z|x) = N(mean, diag(exp(logvar))) for each sentence; mean and logvar are ``[B Z]``, fp32."""
-
-    mean: Float[Tensor, "B Z"]
-    logvar: Float[Tensor, "B Z"]
-
-    @property
-    def std(self) -> Float[Tensor, "B Z"]:
-        return torch.exp(0.5 * self.logvar)
-
-    def rsample(self, samples: int, generator: torch.Generator | None = None) -> Float[Tensor, "S B Z"]:
-        return gaussian.rsample(self.mean, self.logvar, samples, generator)
-
-    def log_prob(self, z: Float[Tensor, "S #B Z"]) -> Float[Tensor, "S B"]:
-        return gaussian.log_prob(z, self.mean, self.logvar)
-
-    def kl(self, prior: Prior) -> tuple[Float[Tensor, " B"], Float[Tensor, "B Z"] | None]:
-        """Closed form against the standard prior; another prior has its own rule (it asks for samples)."""
-        if not isinstance(prior, StandardPrior):
-            raise TypeError(f"no closed form for the KL of a Gaussian against {type(prior).__name__}")
-        dims = gaussian.kl_to_standard(self.mean, self.logvar)
-        return dims.sum(-1), dims
-
-    def detach(self) -> Posterior:
-        return GaussianPosterior(self.mean.detach(), self.logvar.detach())
-
-    def __getitem__(self, index: slice | Tensor) -> Posterior:
-        return GaussianPosterior(self.mean[index], self.logvar[index])
-
-
-class GaussianHead(nn.Module):
-    """Features to (mean, logvar) by one linear map without bias (He et al. 2019, section 4.2)."""
-
-    def __init__(self, features: int, latent_dim: int):
-        super().__init__()
-        self.linear = nn.Linear(features, 2 * latent_dim, bias=False)
-
-    def forward(self, features: Float[Tensor, "B H"]) -> GaussianPosterior:
-        mean, logvar = self.linear(features).float().chunk(2, dim=-1)
-        return GaussianPosterior(mean, logvar.clamp(*gaussian.LOGVAR_RANGE))
+def build_posterior(config: PosteriorConfig, features: int, latent_dim: int) -> nn.Module:
+    """The module that maps features ``[B H]`` to a posterior."""
+    match config:
+        case GaussianPosteriorConfig():
+            return GaussianHead(features, latent_dim)
+        case BatchNormPosteriorConfig():
+            return BatchNormHead(config, features, latent_dim)

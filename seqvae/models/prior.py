@@ -1,37 +1,13 @@
-"""Priors p(z)."""
+"""The priors p(z)."""
 
-from typing import Literal
+from torch import nn
 
-import torch
-from jaxtyping import Float, Int
-from pydantic import BaseModel, ConfigDict, Field
-from torch import Tensor, nn
+from seqvae.models.prior_standard import StandardPrior, StandardPriorConfig
 
-from seqvae import gaussian
+PriorConfig = StandardPriorConfig
+"""The settings of any one prior (``model.prior``), told apart by ``family``."""
 
 
-class PriorConfig(BaseModel):
-    """Settings of the prior (``model.prior``)."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    family: Literal["standard"] = Field("standard", description="standard: N(0, I)")
-
-
-class StandardPrior(nn.Module):
-    """p(z) = N(0, I)."""
-
-    def __init__(self, latent_dim: int):
-        super().__init__()
-        self.latent_dim = latent_dim
-        self.register_buffer("origin", torch.zeros(0), persistent=False)  # follows the model to its device
-
-    def log_prob(self, z: Float[Tensor, "S B Z"], labels: Int[Tensor, " B"] | None = None) -> Float[Tensor, "S B"]:
-        return gaussian.standard_log_prob(z)
-
-    def sample(
-        self, n: int, *, labels: Int[Tensor, " n"] | None = None, generator: torch.Generator | None = None
-    ) -> Float[Tensor, "n Z"]:
-        """Drawn on the generator's device (CPU without one) and moved to the model's."""
-        device = "cpu" if generator is None else generator.device
-        return torch.randn(n, self.latent_dim, generator=generator, device=device).to(self.origin.device)
+def build_prior(config: PriorConfig, latent_dim: int) -> nn.Module:
+    """The module that is the prior."""
+    return StandardPrior(latent_dim)

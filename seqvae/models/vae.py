@@ -10,8 +10,10 @@ from torch import Tensor, nn
 from seqvae.models.cross_entropy import token_argmax, token_nll
 from seqvae.models.decoder import Decoder, DecoderConfig
 from seqvae.models.encoder import Encoder, EncoderConfig
-from seqvae.models.posterior import GaussianHead, PosteriorConfig
-from seqvae.models.prior import PriorConfig, StandardPrior
+from seqvae.models.posterior import PosteriorConfig, build_posterior
+from seqvae.models.posterior_gaussian import GaussianPosteriorConfig
+from seqvae.models.prior import PriorConfig, build_prior
+from seqvae.models.prior_standard import StandardPriorConfig
 from seqvae.types import PAD, Batch, Posterior, Terms
 
 
@@ -32,8 +34,8 @@ class ModelConfig(BaseModel):
     latent_dim: int = Field(32, ge=0, description="dimensions of z; 0 gives a language model")
     encoder: EncoderConfig = Field(EncoderConfig(), description="the encoder's network")
     decoder: DecoderConfig = Field(DecoderConfig(), description="the decoder's network")
-    posterior: PosteriorConfig = Field(PosteriorConfig(), description="the family of q(z|x)")
-    prior: PriorConfig = Field(PriorConfig(), description="the prior p(z)")
+    posterior: PosteriorConfig = Field(GaussianPosteriorConfig(), description="the family of q(z|x)")
+    prior: PriorConfig = Field(StandardPriorConfig(), description="the prior p(z)")
     init: InitConfig = Field(InitConfig(), description="how parameters are drawn before training")
 
     @property
@@ -65,12 +67,12 @@ class SeqVAE(nn.Module):
         self.refiners: tuple[Refiner, ...] = ()
         """Methods whose better q(z|x) ``encode`` gives; saved with the model."""
         self.encoder: Encoder | None = None
-        self.posterior: GaussianHead | None = None
-        self.prior: StandardPrior | None = None
+        self.posterior: nn.Module | None = None
+        self.prior: nn.Module | None = None
         if config.latent_dim > 0:
             self.encoder = Encoder(config.encoder, vocab_size)
-            self.posterior = GaussianHead(self.encoder.features, config.latent_dim)
-            self.prior = StandardPrior(config.latent_dim)
+            self.posterior = build_posterior(config.posterior, self.encoder.features, config.latent_dim)
+            self.prior = build_prior(config.prior, config.latent_dim)
         self.decoder = Decoder(config.decoder, vocab_size, config.latent_dim)
         for part in self.parts():
             self._draw(part)
@@ -126,17 +128,28 @@ class SeqVAE(nn.Module):
         """Reconstruction and KL of each sentence under ``samples`` draws of z.
 
         ``q`` and ``z`` are used as given, else made here; ``inputs`` is what the decoder reads in place of ``batch``
-        (word dropout), while the targets stay those of ``batch``.
+        (word dropout), while the targets stay those of ``batch``. Where the KL has no closed form it is the mean of
+        log q(z|x) - log p(z) over the draws.
         """
         q = self.encode(batch) if q is None else q
-        kl, kl_dims = torch.zeros(len(batch), device=self.device), None
+        kl, kl_dims, closed = torch.zeros(len(batch), device=self.device), None, None
         if q is not None:
             z = q.rsample(samples, generator) if z is None else z
-            kl, kl_dims = q.kl(self.prior)
+            closed = q.kl(self.prior)
+            kl, kl_dims = ((q.log_prob(z) - self.prior.log_prob(z)).mean(0), None) if closed is None else closed
         elif z is None:
             z = torch.zeros(samples, len(batch), 0, device=self.device)
         rec = self._rec(batch.tokens, z, batch.tokens if inputs is None else inputs.tokens)
-        return Terms(rec=rec, kl=kl, kl_dims=kl_dims, z=z, q=q, prior=self.prior, tokens=batch.lengths - 1)
+        return Terms(
+            rec=rec,
+            kl=kl,
+            kl_dims=kl_dims,
+            kl_estimated=q is not None and closed is None,
+            z=z,
+            q=q,
+            prior=self.prior,
+            tokens=batch.lengths - 1,
+        )
 
     @torch.no_grad()
     def correct_tokens(self, batch: Batch, z: Float[Tensor, "B Z"]) -> Int[Tensor, " B"]:

@@ -10,8 +10,8 @@ from seqvae.data.store import TokenStore
 from seqvae.data.tokenizers import WordTokenizer
 from seqvae.models.decoder import DecoderConfig
 from seqvae.models.encoder import EncoderConfig
-from seqvae.models.posterior import GaussianPosterior
-from seqvae.models.prior import StandardPrior
+from seqvae.models.posterior_gaussian import GaussianPosterior
+from seqvae.models.prior_standard import StandardPrior
 from seqvae.models.vae import ModelConfig, SeqVAE
 from seqvae.types import Terms
 

@@ -11,7 +11,7 @@ import seqvae.generation.aggregate as module
 from seqvae.data.store import TokenStore
 from seqvae.errors import SeqVAEError
 from seqvae.generation.aggregate import Aggregate, fit_aggregate
-from seqvae.models.posterior import GaussianPosterior
+from seqvae.models.posterior_gaussian import GaussianPosterior
 from seqvae.textvae import GREEDY, TextVAE
 
 TWO_CLUMPS = (torch.tensor([6.0, -2.0, 0.5]), torch.tensor([-4.0, 3.0, 0.5]))

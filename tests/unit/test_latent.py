@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from seqvae.data.store import TokenStore
 from seqvae.evaluation.latent import RunningMoments, derangement, encode_split, mutual_information, subset, swap_gap
-from seqvae.models.posterior import GaussianPosterior
+from seqvae.models.posterior_gaussian import GaussianPosterior
 
 
 def information(mean, std, **settings):

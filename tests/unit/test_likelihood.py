@@ -15,7 +15,7 @@ from seqvae.data.store import TokenStore
 from seqvae.errors import SeqVAEError
 from seqvae.evaluation.likelihood import autoencoder_rec, elbo_and_iw, perplexity, quick_metrics
 from seqvae.evaluation.passes import evaluating, rsample_by_row
-from seqvae.models.posterior import GaussianPosterior
+from seqvae.models.posterior_gaussian import GaussianPosterior
 
 LARGE = 10**6
 

@@ -13,7 +13,7 @@ from training_toys import WORDS, sentences, settings, write_corpus
 import seqvae
 from seqvae.errors import SeqVAEError
 from seqvae.io import pretrained, storage
-from seqvae.models.posterior import GaussianPosterior
+from seqvae.models.posterior_gaussian import GaussianPosterior
 from seqvae.models.vae import ModelConfig, SeqVAE
 from seqvae.objectives.base import Strategy
 from seqvae.objectives.beta import BetaConfig

@@ -11,7 +11,7 @@ from seqvae.data.store import TokenStore
 from seqvae.evaluation.passes import evaluating
 from seqvae.evaluation.text import SPARE_TOKENS, reconstruction, token_accuracy
 from seqvae.generation.decoding import DecodeConfig, decode
-from seqvae.models.posterior import GaussianPosterior
+from seqvae.models.posterior_gaussian import GaussianPosterior
 from seqvae.types import EOS
 
 
