@@ -23,14 +23,16 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
     Modes are kept module by module, since a training method may hold a part of the model in evaluation mode.
     """
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
+    training = [module for module in model.modules() if module.training]
+    # A model that is in evaluation mode already is not written to: several threads may use it at once.
+    for module in training:
+        module.training = False
     try:
         with torch.no_grad():
             yield
     finally:
-        for module, training in modes:
-            module.training = training
+        for module in training:
+            module.training = True
 
 
 def batches(model: nn.Module, store: TokenStore, *, batch_tokens: int) -> Iterator[tuple[np.ndarray, Batch]]:
@@ -39,8 +41,8 @@ def batches(model: nn.Module, store: TokenStore, *, batch_tokens: int) -> Iterat
         yield rows, collate(store, rows).to(model.device)
 
 
-def row_seed(seed: int, row: int) -> int:
-    """A 63-bit seed for one sentence: a hash, so that neighbouring seeds and rows have unrelated noise."""
+def row_seed(seed: int, row: int | str) -> int:
+    """A 63-bit seed for one sentence (or a name): a hash, so that neighbouring seeds and rows have unrelated noise."""
     digest = hashlib.blake2b(f"{seed}:{row}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1
 

@@ -6,7 +6,7 @@ method: it calls the hooks below, each a no-op by default.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -51,12 +51,17 @@ class Model(Protocol):
 class Loop(Protocol):
     """What strategies see of the training loop.
 
-    ``draw_batch`` leaves the data order untouched; ``update`` makes one more update of some parts of the model.
+    ``loss``: that of the last update, in nats summed over its sentences. ``draw_batch`` leaves the data order
+    untouched; ``update`` makes one more update of some parts of the model. ``generator`` is on the CPU and made anew
+    from the run's seed, the update and ``name``: nothing of it needs to be saved.
     """
 
     model: Model
     batch: Batch
     step: int
+    loss: Float[Tensor, ""]
+
+    def generator(self, name: str) -> torch.Generator: ...
 
     def draw_batch(self, generator: torch.Generator) -> Batch: ...
 
@@ -78,6 +83,10 @@ class Strategy(nn.Module):
     Config: ClassVar[type[StrategyConfig]]
     conflicts: ClassVar[Mapping[str, str]] = {}
     """Names of strategies that cannot go with this one, each with the reason."""
+    monitor: ClassVar[Literal["iw"] | None] = None
+    """What picks the best weights under ``monitor: auto``, where -ELBO (rec at KL weight 0) does not suit."""
+    measures: ClassVar[frozenset[str]] = frozenset()
+    """What ``after_validation`` asks for beside the quick metrics: ``mi``."""
 
     def __init__(self, config: StrategyConfig):
         super().__init__()
@@ -102,11 +111,11 @@ class Strategy(nn.Module):
         """Factor on the deviation of z from the posterior mean; multiplied."""
         return 1.0
 
-    def corrupt_encoder(self, batch: Batch, generator: torch.Generator) -> Batch:
+    def corrupt_encoder(self, batch: Batch, step: int, generator: torch.Generator) -> Batch:
         """What the encoder reads in training (lengths may change); chained."""
         return batch
 
-    def corrupt_decoder(self, batch: Batch, generator: torch.Generator) -> Batch:
+    def corrupt_decoder(self, batch: Batch, step: int, generator: torch.Generator) -> Batch:
         """What the decoder reads in training (same lengths); the targets stay clean; chained."""
         return batch
 
@@ -125,7 +134,7 @@ class Strategy(nn.Module):
         """A loss per sentence in place of rec + weight * kl; at most one strategy overrides this."""
         raise AssertionError("called only where it is overridden")
 
-    def penalty(self, terms: Terms, batch: Batch, step: int) -> Float[Tensor, ""] | float:
+    def penalty(self, terms: Terms, batch: Batch, step: int, generator: torch.Generator) -> Float[Tensor, ""] | float:
         """Added to the mean loss; summed over strategies."""
         return 0.0
 
@@ -177,15 +186,15 @@ class Objective(nn.Module):
         else:
             kl = terms.kl if self._shaper is None else self._shaper.shape_kl(terms, step)
             loss = terms.rec.mean(0) + self.kl_weight(step) * kl
-        penalty = sum(strategy.penalty(terms, batch, step) for strategy in self.strategies)
+        penalty = sum(strategy.penalty(terms, batch, step, generator) for strategy in self.strategies)
         return loss.sum() + len(batch) * penalty, terms
 
     def _terms(self, batch: Batch, step: int, generator: torch.Generator) -> Terms:
         (model,) = self._model
         read, inputs = batch, batch
         for strategy in self.strategies:
-            read = strategy.corrupt_encoder(read, generator)
-            inputs = strategy.corrupt_decoder(inputs, generator)
+            read = strategy.corrupt_encoder(read, step, generator)
+            inputs = strategy.corrupt_decoder(inputs, step, generator)
         q = model.amortised(read)
         if q is None:
             return model.terms(batch, inputs=inputs)

@@ -51,6 +51,10 @@ def check_strategies(configs: Sequence[StrategyConfig]) -> None:
         owners = [strategy.name for strategy in overriders(strategies, hook)]
         if len(owners) > 1:
             raise ValueError(f"`{owners[0]}` and `{owners[1]}` both replace {what}; keep one of them")
+    for owner in overriders(strategies, "objective"):
+        idle = [s for s in overriders(strategies, "kl_weight") + overriders(strategies, "shape_kl") if s is not owner]
+        if idle:
+            raise ValueError(f"`{owner.name}` replaces the whole loss, so that `{idle[0].name}` would have no effect")
 
 
 class ObjectiveConfig(BaseModel):

@@ -25,7 +25,7 @@ class WordDropout(Strategy):
     Config = WordDropoutConfig
     config: WordDropoutConfig
 
-    def corrupt_decoder(self, batch: Batch, generator: torch.Generator) -> Batch:
+    def corrupt_decoder(self, batch: Batch, step: int, generator: torch.Generator) -> Batch:
         tokens = batch.tokens
         drawn = torch.rand(tokens.shape, generator=generator, device=tokens.device) < self.config.rate
         return batch.with_tokens(torch.where(drawn & (tokens != BOS) & (tokens != PAD), UNK, tokens))

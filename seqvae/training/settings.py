@@ -61,7 +61,7 @@ class PlateauConfig(_Settings):
 
 ScheduleConfig = Annotated[ConstantConfig | CosineConfig | PlateauConfig, Field(discriminator="name")]
 
-Monitor = Literal["auto", "elbo", "rec"]
+Monitor = Literal["auto", "elbo", "iw", "rec"]
 
 
 class PhaseConfig(_Settings):
@@ -103,7 +103,8 @@ class TrainConfig(_Settings):
     accumulate: int = Field(1, ge=1, description="batches summed into one update")
     monitor: Monitor = Field(
         "auto",
-        description="what picks the best weights: elbo (-ELBO at KL weight 1), rec; auto: rec for an autoencoder",
+        description="what picks the best weights: elbo (-ELBO at KL weight 1), iw (importance-weighted bound of as many"
+        " samples as in training), rec; auto: elbo, rec at KL weight 0, or what a method asks for",
     )
     patience: int | None = Field(
         None, ge=1, description="validations without improvement that end a phase, for each that names none"

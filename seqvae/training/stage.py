@@ -4,13 +4,19 @@ from collections.abc import Mapping
 
 import torch
 
+from seqvae.data.store import TokenStore
 from seqvae.errors import SeqVAEError
+from seqvae.evaluation.latent import encode_split, mutual_information
+from seqvae.evaluation.likelihood import elbo_and_iw
 from seqvae.models.vae import SeqVAE
 from seqvae.objectives.base import Dims, Objective, overriders
 from seqvae.training.optim import build_optimizer, learning_rate
 from seqvae.training.phases import Phase
 from seqvae.training.settings import PlateauConfig
 from seqvae.training.state import NEVER, Progress
+
+_MI_SENTENCES = 5_000
+"""Most sentences of a validation's mutual information, whose cost is the square."""
 
 
 class Stage:
@@ -31,10 +37,10 @@ class Stage:
         self.objective = Objective(model, strategies, phase.samples).to(model.device)
         self.optimizers = self._build_optimizers(model)
         model.refiners = tuple(overriders(strategies, "refine"))
-        if phase.monitor == "elbo" and self.noiseless:
+        if phase.monitor in ("elbo", "iw") and self.noiseless:
             raise SeqVAEError(
                 "E217",
-                "`monitor: elbo` cannot pick the best weights of a plain autoencoder, which has no KL",
+                f"`monitor: {phase.monitor}` cannot pick the best weights of a plain autoencoder, which has no KL",
                 where=f"phase `{phase.name}`",
                 hint="leave `monitor` at auto, or set it to rec",
             )
@@ -44,8 +50,8 @@ class Stage:
         strategies = self.objective.strategies
         own = {f"{s.name}.{name}": optimizer for s in strategies for name, optimizer in s.optimizers().items()}
         claimed = {p for optimizer in own.values() for group in optimizer.param_groups for p in group["params"]}
-        free = [p for p in (*model.parameters(), *self.objective.parameters()) if p not in claimed]
-        return {"main": build_optimizer(self.phase.optimizer, free)} | own
+        self.main_parameters = [p for p in (*model.parameters(), *self.objective.parameters()) if p not in claimed]
+        return {"main": build_optimizer(self.phase.optimizer, self.main_parameters)} | own
 
     @property
     def noiseless(self) -> bool:
@@ -54,10 +60,29 @@ class Stage:
 
     @property
     def monitor(self) -> str:
-        """What picks the best weights: ``elbo`` (-ELBO at KL weight 1) or ``rec``."""
+        """What picks the best weights: ``elbo`` (-ELBO at KL weight 1), ``iw`` or ``rec``."""
         if self.phase.monitor != "auto":
             return self.phase.monitor
+        for strategy in self.objective.strategies:
+            if strategy.monitor is not None:
+                return strategy.monitor
         return "rec" if self.objective.kl_weight(self.steps) == 0 else "elbo"
+
+    def further_metrics(self, model: SeqVAE, store: TokenStore, seed: int) -> dict[str, float | None]:
+        """What the monitor and the strategies need beside the quick metrics, in nats; only that is computed.
+
+        ``iw_nats``: the bound of as many samples as in training; ``mi_nats``: None without a noisy code.
+        """
+        found: dict[str, float | None] = {}
+        if self.monitor == "iw":
+            bound = elbo_and_iw(model, store, samples=self.phase.samples, seed=seed)
+            found["iw_nats"] = float(bound.iw.mean())
+        if any("mi" in strategy.measures for strategy in self.objective.strategies):
+            found["mi_nats"] = None
+            if self._latent > 0 and not self.noiseless:
+                codes = encode_split(model, store, seed=seed, mi_sentences=_MI_SENTENCES)
+                found["mi_nats"] = mutual_information(codes).nats
+        return found
 
     def learning_rate(self, progress: Progress) -> float:
         """Learning rate of the next update of the main optimizer."""

@@ -1,13 +1,13 @@
 """What a trainer works on, and whom it tells."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from seqvae.data.batching import collate, epoch_plan
+from seqvae.data.batching import Plan, collate, epoch_plan
 from seqvae.data.corpora import DataConfig
 from seqvae.data.store import TokenStore
 from seqvae.training.phases import Phase
@@ -37,17 +37,24 @@ class Task:
     """Length of the metrics file so far."""
     save_model: Callable[["Trainer"], None]
     """Called whenever the weights are the best so far."""
+    _kept: dict[int, Plan] = field(default_factory=dict, init=False, repr=False)
 
-    def plan(self, epoch: int) -> list[np.ndarray]:
-        """The batches of an epoch, as rows of the training split; a pure function of seed and epoch."""
-        return epoch_plan(
-            self.stores["train"].lengths,
-            seed=self.train.seed,
-            epoch=epoch,
-            batch_size=self.data.batch_size,
-            batch_tokens=self.data.batch_tokens,
-            equal_length=self.data.equal_length,
-        )
+    def plan(self, epoch: int) -> Plan:
+        """The batches of an epoch, as rows of the training split; a pure function of seed and epoch.
+
+        The last one is kept: whoever draws batches besides asks often, and millions of lengths take time to sort.
+        """
+        if epoch not in self._kept:
+            self._kept.clear()
+            self._kept[epoch] = epoch_plan(
+                self.stores["train"].lengths,
+                seed=self.train.seed,
+                epoch=epoch,
+                batch_size=self.data.batch_size,
+                batch_tokens=self.data.batch_tokens,
+                equal_length=self.data.equal_length,
+            )
+        return self._kept[epoch]
 
     def batch(self, rows: np.ndarray) -> Batch:
         return collate(self.stores["train"], rows).to(self.runtime.device)

@@ -9,6 +9,7 @@ import torch
 
 from seqvae.errors import SeqVAEError
 from seqvae.evaluation.likelihood import quick_metrics
+from seqvae.evaluation.passes import row_seed
 from seqvae.models.vae import SeqVAE
 from seqvae.objectives.base import PARTS
 from seqvae.training import state as states
@@ -24,7 +25,7 @@ class Trainer:
 
     def __init__(self, model: SeqVAE, task: Task):
         self.model, self.task, self.config = model, task, task.train
-        self.progress, self.best = states.Progress(), states.copy_weights(model)
+        self.progress, self.best, self.loss = states.Progress(), states.copy_weights(model), torch.zeros(())
         device = task.runtime.device
         self.noise = torch.Generator(device).manual_seed(task.train.seed + 1)
         self.stop = StopSignals()
@@ -37,6 +38,9 @@ class Trainer:
     @property
     def step(self) -> int:
         return self.progress.phase_step
+
+    def generator(self, name: str) -> torch.Generator:
+        return torch.Generator().manual_seed(row_seed(self.config.seed, f"{self.progress.step}:{name}"))
 
     def draw_batch(self, generator: torch.Generator) -> Batch:
         plan = self.task.plan(self.progress.total_epochs)
@@ -113,7 +117,7 @@ class Trainer:
             if name not in parts:
                 for module in modules:
                     module.zero_grad(set_to_none=True)
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
+        norm = torch.nn.utils.clip_grad_norm_(self.stage.main_parameters, self.config.clip_norm)
         others = [p.grad for p in self.objective.parameters() if p.grad is not None]
         if not torch.isfinite(norm + total + torch.nn.utils.get_total_norm(others)):
             raise SeqVAEError(
@@ -126,6 +130,7 @@ class Trainer:
             group["lr"] = self.stage.learning_rate(self.progress)
         for optimizer in self.optimizers.values():
             optimizer.step()
+        self.loss = total
         return terms
 
     # Phases.
@@ -166,9 +171,9 @@ class Trainer:
 
     def _validate(self) -> None:
         with self.task.runtime.autocast():
-            metrics = quick_metrics(
-                self.model, self.task.stores["valid"], seed=self.config.seed, noiseless=self.stage.noiseless
-            )
+            store, seed = self.task.stores["valid"], self.config.seed
+            metrics = quick_metrics(self.model, store, seed=seed, noiseless=self.stage.noiseless)
+            metrics |= self.stage.further_metrics(self.model, store, seed)
         value = metrics[f"{self.stage.monitor}_nats"]
         improved = self.progress.record_validation(value)
         if improved:

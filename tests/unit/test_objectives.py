@@ -12,7 +12,7 @@ from model_toys import LATENT, batch_of, rows_of, tiny_vae
 from seqvae.config import Config
 from seqvae.errors import SeqVAEError
 from seqvae.evaluation.likelihood import quick_metrics
-from seqvae.models.posterior import GaussianPosterior
+from seqvae.models.posterior_gaussian import GaussianPosterior
 from seqvae.objectives import registry
 from seqvae.objectives.autoencoder import Autoencoder, AutoencoderConfig
 from seqvae.objectives.base import PARTS, Dims, Objective, Strategy, StrategyConfig
@@ -119,7 +119,7 @@ class TestWordDropout:
     batch = batch_of((30,) * 41 + (2, 7), seed=1)
 
     def corrupted(self, rate, seed=0):
-        return WordDropout(WordDropoutConfig(rate=rate)).corrupt_decoder(self.batch, noise(seed))
+        return WordDropout(WordDropoutConfig(rate=rate)).corrupt_decoder(self.batch, 0, noise(seed))
 
     def test_the_rate_is_the_share_of_words_that_are_replaced(self):
         words = self.batch.tokens > UNK
@@ -155,7 +155,7 @@ class TestWordDropout:
         strategy = WordDropout(WordDropoutConfig(rate=1.0))
         _, terms = Objective(model, [strategy])(batch, 0, noise())
         torch.testing.assert_close(terms.q.mean, model.encode(batch).mean)
-        inputs = strategy.corrupt_decoder(batch, noise())
+        inputs = strategy.corrupt_decoder(batch, 0, noise())
         torch.testing.assert_close(terms.rec, model.terms(batch, z=terms.z, inputs=inputs).rec)
         assert not torch.equal(terms.rec, model.terms(batch, z=terms.z).rec)
 
@@ -191,11 +191,11 @@ class Recorder(Plain):
         super().__init__(f"recorder{number}")
         self.number, self.seen = number, []
 
-    def corrupt_encoder(self, batch, generator):
+    def corrupt_encoder(self, batch, step, generator):
         self.seen.append(("encoder", batch.tokens.clone()))
         return batch.with_tokens(batch.tokens[:, :-1], batch.lengths.clamp(max=batch.tokens.shape[1] - 1))
 
-    def corrupt_decoder(self, batch, generator):
+    def corrupt_decoder(self, batch, step, generator):
         self.seen.append(("decoder", batch.tokens.clone()))
         return batch.with_tokens(torch.where(batch.tokens == 4, 4 + self.number, batch.tokens))
 
@@ -273,7 +273,7 @@ class TestCombination:
                 super().__init__(name)
                 self.size = size
 
-            def penalty(self, terms, batch, step):
+            def penalty(self, terms, batch, step, generator):
                 return self.size * terms.z.square().mean()
 
         model, batch = tiny_vae(), batch_of()
@@ -284,7 +284,7 @@ class TestCombination:
 
     def test_the_mean_loss_of_a_batch_given_twice_is_that_of_the_batch(self):
         class Penalty(Plain):
-            def penalty(self, terms, batch, step):
+            def penalty(self, terms, batch, step, generator):
                 return 11.0
 
         model, batch = tiny_vae(), batch_of()
@@ -383,6 +383,23 @@ class TestConflicts:
         monkeypatch.setattr(registry, "strategy_types", lambda: types)
         with pytest.raises(ValueError, match="both replace the whole loss"):
             registry.check_strategies([OtherConfig(), ShapeAConfig()])
+
+    def test_a_method_that_a_replaced_loss_would_ignore_is_refused(self, monkeypatch):
+        class ReplacesConfig(StrategyConfig):
+            name: Literal["replaces"] = "replaces"
+
+        class Replaces(Strategy):
+            Config = ReplacesConfig
+
+            def objective(self, terms, step):
+                return terms.kl
+
+        types = {**registry.strategy_types(), "replaces": Replaces}
+        monkeypatch.setattr(registry, "strategy_types", lambda: types)
+        for other in (KLAnnealingConfig(), FreeBitsConfig()):
+            with pytest.raises(ValueError, match=f"whole loss, so that `{other.name}` would have no effect"):
+                registry.check_strategies([other, ReplacesConfig()])
+        registry.check_strategies([WordDropoutConfig(), ReplacesConfig()])
 
     def test_a_method_that_stands_twice_is_refused(self):
         with pytest.raises(ValueError, match="`beta` stands twice"):

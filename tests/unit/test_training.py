@@ -309,7 +309,7 @@ class Discriminator(Strategy):
     def optimizers(self):
         return {"head": torch.optim.SGD(self.head.parameters(), lr=0.05, momentum=0.9)}
 
-    def penalty(self, terms, batch, step):
+    def penalty(self, terms, batch, step, generator):
         return (self.head(terms.z * self.scale) - 1).square().mean()
 
     def after_update(self, loop, terms):
@@ -360,19 +360,19 @@ class TestOwnParameters:
 
 
 class NaNLoss(Strategy):
-    def penalty(self, terms, batch, step):
+    def penalty(self, terms, batch, step, generator):
         return terms.z.mean() * (float("nan") if step == 2 else 1.0)
 
 
 class NaNInTheFirstMicroBatch(Strategy):
-    def penalty(self, terms, batch, step):
+    def penalty(self, terms, batch, step, generator):
         return float("inf") if step == 2 and len(batch) > 4 else 0.0
 
 
 class NaNGradient(Strategy):
     """sqrt(0) is a finite loss with an infinite slope."""
 
-    def penalty(self, terms, batch, step):
+    def penalty(self, terms, batch, step, generator):
         return (terms.z.sum() * 0).sqrt() if step == 2 else 0.0
 
 
@@ -380,7 +380,7 @@ class NaNGradientOfItsOwn(Strategy):
     def build(self, dims):
         self.own = torch.nn.Parameter(torch.zeros(1))
 
-    def penalty(self, terms, batch, step):
+    def penalty(self, terms, batch, step, generator):
         return self.own.square().sqrt().sum() if step == 2 else self.own.square().sum()
 
 
