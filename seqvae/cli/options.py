@@ -95,14 +95,16 @@ def _given(data: "DataConfig") -> str:
 
 
 def tell_unknown_words(vae: "TextVAE", texts: Sequence[str]) -> None:
-    """Name on stderr the words that the model cannot know, since nothing of them can come back."""
+    """Name on stderr the words (characters, pieces) that the model cannot know: nothing of them can come back."""
     from seqvae.types import SPECIALS, UNK
 
-    words = dict.fromkeys(word for text in texts for word in text.split())
-    unknown = [repr(word) for word in words if UNK in vae.tokenizer.encode(word) and word != SPECIALS[UNK]]
-    if unknown:
-        more = f" and {len(unknown) - _WORDS_SHOWN} more" if len(unknown) > _WORDS_SHOWN else ""
-        say(f"note     words that the model does not know: {', '.join(unknown[:_WORDS_SHOWN])}{more}")
+    tokenizer = vae.tokenizer
+    read = (zip(tokenizer.tokens(text), tokenizer.encode(text), strict=True) for text in texts)
+    unknown = dict.fromkeys(token for pairs in read for token, identity in pairs if identity == UNK)
+    shown = [repr(token) for token in unknown if token != SPECIALS[UNK]]
+    if shown:
+        more = f" and {len(shown) - _WORDS_SHOWN} more" if len(shown) > _WORDS_SHOWN else ""
+        say(f"note     {tokenizer.unit}s that the model does not know: {', '.join(shown[:_WORDS_SHOWN])}{more}")
 
 
 def chosen_seed(seed: int | None) -> int:

@@ -134,19 +134,24 @@ class SentencePieceTokenizer:
 
     @classmethod
     def train(cls, lines: Iterable[str], config: SentencePieceTokenizerConfig) -> "SentencePieceTokenizer":
-        """Pieces learned from a sample of ``lines``, the same for the same lines; or those of ``config.model_file``.
+        """Pieces learned from a sample of ``lines`` (blank ones are no sentences), the same for the same lines.
 
-        Raises E311 for text without characters, E314 and E315 for a ``vocab_size`` too large or too small for the
-        text, E411 for a ``model_file`` that cannot be used.
+        Raises E311 for text without characters, E314 and E315 for a ``vocab_size`` too large or too small for it,
+        E316 for what else SentencePiece objects to.
         """
         folding = {"lowercase": config.lowercase, "normalization": config.normalization}
-        if config.model_file is not None:
-            try:
-                return cls(read_model(config.model_file), **folding)
-            except ValueError as error:
-                raise _unusable(config.model_file, f"this is no SentencePiece model: {error}") from None
         texts = (fold(line, **folding) for line in lines if not line.isspace())
         return cls(_learn(_sample(texts, config.sample_lines), config), **folding, space_before=True)
+
+    @classmethod
+    def from_model(cls, config: SentencePieceTokenizerConfig) -> "SentencePieceTokenizer":
+        """The pieces of ``config.model_file`` as they are. Raises E411 where it cannot be used."""
+        path = config.model_file
+        assert path is not None
+        try:
+            return cls(_read_model(path), lowercase=config.lowercase, normalization=config.normalization)
+        except ValueError as error:
+            raise _unusable(path, f"this is no SentencePiece model: {error}") from None
 
     @property
     def vocab_size(self) -> int:
@@ -230,7 +235,7 @@ class SentencePieceTokenizer:
             raise damaged(path, str(error)) from None
 
 
-def read_model(path: Path) -> bytes:
+def _read_model(path: Path) -> bytes:
     """The content of a SentencePiece model file that the user names. Raises E411 where it cannot be read."""
     path = path.expanduser()
     if not path.is_file():

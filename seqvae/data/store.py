@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from seqvae.data.arrays import ArrayWriter, map_array
 from seqvae.data.corpora import DataConfig, corpus_notes, resolve, user_cache, writing_cache
 from seqvae.data.sources import TextSource, is_blank
-from seqvae.data.tokenizers import Tokenizer, TokenizerConfig, load_tokenizer, train_tokenizer
+from seqvae.data.tokenizers import Tokenizer, TokenizerConfig, given_tokenizer, load_tokenizer, train_tokenizer
 from seqvae.errors import Location, SeqVAEError
 from seqvae.io import storage
 from seqvae.types import BOS, EOS, UNK
@@ -276,13 +276,16 @@ def prepare(
     notes = corpus_notes(data, {split: sources[split] for split in wanted})
     for split, store in stores.items():
         if training and split != "test":
-            _require_known_words(split, sources[split].name, store.stats)
-        notes += _notes(split, store.stats, data)
+            _require_known(split, sources[split].name, store.stats, tokenizer)
+        notes += _notes(split, store.stats, data, tokenizer)
     read = {split: sources[split].identity() for split in wanted}
     return Prepared(tokenizer=tokenizer, splits=stores, notes=notes, sources=read)
 
 
 def _trained(config: TokenizerConfig, source: TextSource, folder: Path) -> Tokenizer:
+    given = given_tokenizer(config)
+    if given is not None:
+        return given
     key = {"schema_version": SCHEMA_VERSION, "train": source.identity(), "tokenizer": config.model_dump(mode="json")}
 
     def write(place: Path) -> None:
@@ -320,13 +323,14 @@ def _entry(target: Path, write: Callable[[Path], None], read: Callable[[Path], E
     return read(target)
 
 
-def _require_known_words(split: str, name: str, stats: StoreStats) -> None:
+def _require_known(split: str, name: str, stats: StoreStats, tokenizer: Tokenizer) -> None:
     if stats.unknown == stats.tokens - stats.rows:
         hint = "is it in the language, the case and the script of the training text? see `tokenizer.lowercase`"
-        raise SeqVAEError("E313", f"no word of the {split} text is in the vocabulary", where=name, hint=hint)
+        what = f"no {tokenizer.unit} of the {split} text is in the vocabulary"
+        raise SeqVAEError("E313", what, where=name, hint=hint)
 
 
-def _notes(split: str, stats: StoreStats, data: DataConfig) -> list[str]:
+def _notes(split: str, stats: StoreStats, data: DataConfig, tokenizer: Tokenizer) -> list[str]:
     notes = []
     if stats.blank_dropped:
         notes.append(f"{split}: {_count(stats.blank_dropped, 'blank line')} dropped")
@@ -334,7 +338,7 @@ def _notes(split: str, stats: StoreStats, data: DataConfig) -> list[str]:
         done = "dropped" if data.too_long == "drop" else "truncated"
         notes.append(f"{split}: {_count(stats.too_long, 'sentence')} longer than {data.max_length} tokens {done}")
     if stats.unknown_rate > HIGH_UNKNOWN_RATE:
-        notes.append(f"{split}: {stats.unknown_rate:.1%} of the tokens are unknown words")
+        notes.append(f"{split}: {stats.unknown_rate:.1%} of the tokens are unknown {tokenizer.unit}s")
     return notes
 
 

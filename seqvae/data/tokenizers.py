@@ -6,17 +6,28 @@ is written in it. A tokenizer is saved in a folder of its own and loaded without
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Protocol, SupportsInt, runtime_checkable
+from typing import Annotated, Literal, Protocol, SupportsInt, runtime_checkable
 
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from seqvae.data.char_tokenizer import CharTokenizer, CharTokenizerConfig
 from seqvae.data.sentencepiece_tokenizer import SentencePieceTokenizer, SentencePieceTokenizerConfig
 from seqvae.data.tokenizer_file import FILE_NAME, damaged, read_file
 from seqvae.data.word_tokenizer import WordTokenizer, WordTokenizerConfig
 
+
+class SavedTokenizerConfig(BaseModel):
+    """A tokenizer that exists already: of another model, say, or made in Python and saved."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Literal["saved"] = Field("saved", description="The kind of tokenizer.")
+    folder: Path = Field(description="Where it was saved: a folder with `tokenizer.json`, a model folder or a run.")
+
+
 TokenizerConfig = Annotated[
-    WordTokenizerConfig | CharTokenizerConfig | SentencePieceTokenizerConfig, Field(discriminator="name")
+    WordTokenizerConfig | CharTokenizerConfig | SentencePieceTokenizerConfig | SavedTokenizerConfig,
+    Field(discriminator="name"),
 ]
 """The configs of all tokenizers, told apart by ``name``: the section ``tokenizer``."""
 
@@ -52,8 +63,22 @@ _KINDS = {kind.name: kind for kind in (WordTokenizer, CharTokenizer, SentencePie
 
 
 def train_tokenizer(lines: Iterable[str], config: TokenizerConfig) -> Tokenizer:
-    """A tokenizer made from the training text (one sentence a line)."""
-    return _KINDS[config.name].train(lines, config)
+    """A tokenizer made from the training text (one sentence a line), or the one that ``config`` names."""
+    return given_tokenizer(config) or _KINDS[config.name].train(lines, config)
+
+
+def given_tokenizer(config: TokenizerConfig) -> Tokenizer | None:
+    """The tokenizer that ``config`` names, ready made; None where it has to be made from the training text.
+
+    Raises E411 for a SentencePiece model that cannot be used, else what `load_tokenizer` raises.
+    """
+    if isinstance(config, SavedTokenizerConfig):
+        folder = config.folder.expanduser()
+        places = [folder, folder / "tokenizer", folder / "model" / "tokenizer"]
+        return load_tokenizer(next((place for place in places if (place / FILE_NAME).is_file()), folder))
+    if isinstance(config, SentencePieceTokenizerConfig) and config.model_file is not None:
+        return SentencePieceTokenizer.from_model(config)
+    return None
 
 
 def load_tokenizer(folder: Path | str) -> Tokenizer:

@@ -10,8 +10,8 @@ from torch import nn
 from seqvae.data.store import TokenStore
 from seqvae.data.tokenizers import Tokenizer
 from seqvae.errors import SeqVAEError
-from seqvae.evaluation.latent import encode_split, mutual_information, swap_gap
-from seqvae.evaluation.likelihood import OnProgress, autoencoder_rec, elbo_and_iw, perplexity
+from seqvae.evaluation.latent import encode_split, mutual_information, prior_gap, swap_gap
+from seqvae.evaluation.likelihood import OnProgress, autoencoder_rec, elbo_and_iw, perplexity, refuse_non_finite
 from seqvae.evaluation.passes import standard_error
 from seqvae.evaluation.text import reconstruction, token_accuracy
 from seqvae.evaluation.verdict import Evidence, Verdict, judge
@@ -61,16 +61,21 @@ class EvalReport:
     mi_se: float | None
     mi_ceiling_nats: float | None = _metric("MI ceiling", "ln N: the most that N can show")
     mi_sentences: int | None
+    marginal_kl_nats: float | None = _metric("marginal KL", "of all codes together to the prior")
+    marginal_kl_se: float | None
     active_units: int | None = _metric("active units", "dimensions whose mean varies")
+    unit_variances: list[float] | None
     latent_dim: int = _metric("latent_dim", "dimensions of the code")
     swap_gap_nats: float | None = _metric("swap gap", "rise of rec with another's code")
     swap_gap_se: float | None
+    prior_gap_nats: float | None = _metric("prior gap", "rise of rec with z from the prior")
+    prior_gap_se: float | None
     token_accuracy: float = _metric("token accuracy", "teacher-forced: a diagnosis")
     bleu: float | None = _metric("BLEU", "greedy reconstruction, 0 to 100", 2)
     bleu_signature: str | None
     exact_match: float | None = _metric("exact match", "share that comes back whole")
     reconstructions: int | None
-    unknown_rate: float = _metric("unknown words", "share outside the vocabulary", 4)
+    unknown_rate: float = _metric("unknown tokens", "share outside the vocabulary", 4)
     verdict: Verdict
 
     def to_dict(self) -> dict[str, Any]:
@@ -145,7 +150,7 @@ def _likelihood_numbers(
 ) -> dict[str, Any]:
     if noiseless:
         rec, tokens = autoencoder_rec(model, store, batch_tokens=config.batch_tokens)
-        _refuse_non_finite(rec)
+        refuse_non_finite(rec)
         return {"rec_nats": float(rec.mean()), "tokens": int(tokens.sum())}
     each = elbo_and_iw(
         model,
@@ -155,7 +160,7 @@ def _likelihood_numbers(
         batch_tokens=config.batch_tokens,
         on_progress=on_progress,
     )
-    _refuse_non_finite(each.iw)
+    refuse_non_finite(each.iw)
     iw, tokens = float(each.iw.sum()), int(each.tokens.sum())
     means = {"elbo": each.elbo, "rec": each.rec, "kl": each.kl, "kl_analytic": each.kl_analytic, "iw": each.iw}
     found = {f"{name}_nats": None if values is None else float(values.mean()) for name, values in means.items()}
@@ -172,15 +177,6 @@ def _likelihood_numbers(
     }
 
 
-def _refuse_non_finite(nll: np.ndarray) -> None:
-    bad = np.flatnonzero(~np.isfinite(nll))
-    if len(bad):
-        what = f"the likelihood of {len(bad):,} of {len(nll):,} sentences is not finite, first in row {bad[0]}"
-        raise SeqVAEError(
-            "E531", what, hint="the model diverged: train again with a lower train.lr, or use an earlier checkpoint"
-        )
-
-
 def _latent_numbers(
     model: nn.Module, tokenizer: Tokenizer, store: TokenStore, config: EvalConfig, noiseless: bool
 ) -> dict[str, Any]:
@@ -190,6 +186,7 @@ def _latent_numbers(
     back = reconstruction(model, tokenizer, store, at_most=config.reconstructions, seed=config.seed)
     found: dict[str, Any] = {
         "active_units": codes.active_units,
+        "unit_variances": codes.unit_variances,
         "swap_gap_nats": None if gap is None else gap.nats,
         "swap_gap_se": None if gap is None else gap.se,
         "bleu": back.bleu,
@@ -198,6 +195,8 @@ def _latent_numbers(
         "reconstructions": back.sentences,
     }
     if not noiseless:
-        mi = mutual_information(codes)
+        mi, off = mutual_information(codes, model.prior), prior_gap(model, store, codes, **budget)
         found |= {"mi_nats": mi.nats, "mi_se": mi.se, "mi_ceiling_nats": mi.ceiling_nats, "mi_sentences": mi.sentences}
+        found |= {"marginal_kl_nats": mi.marginal_kl_nats, "marginal_kl_se": mi.marginal_kl_se}
+        found |= {"prior_gap_nats": off.nats, "prior_gap_se": off.se}
     return found
