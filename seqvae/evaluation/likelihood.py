@@ -53,13 +53,15 @@ def elbo_and_iw(
     *,
     samples: int = 500,
     seed: int = 0,
+    first_row: int = 0,
     batch_tokens: int = 16_384,
     on_progress: OnProgress | None = None,
 ) -> Likelihoods:
     """-ELBO and IW-NLL of every sentence from ``samples`` samples of q(z|x), in memory bounded by ``batch_tokens``.
 
     -ELBO = -mean_s log w_s and IW-NLL = -log mean_s w_s with log w_s = log p(x|z_s) + log p(z_s) - log q(z_s|x)
-    (Burda et al. 2016). A sentence is encoded once; its noise depends on (seed, row) only.
+    (Burda et al. 2016). A sentence is encoded once; its noise depends on (seed, row) only. ``first_row`` is the row of
+    the first sentence, where the store is a piece of a longer text.
     """
     if samples < 1:
         raise SeqVAEError("E230", f"the bound needs at least 1 sample, not {samples}", hint="use --iw-samples 500")
@@ -70,7 +72,7 @@ def elbo_and_iw(
     with evaluating(model):
         for rows, batch in batches(model, store, batch_tokens=max(1, budget)):
             q = model.encode(batch)
-            blocks = None if q is None else _blocks(q, samples, rows, seed)
+            blocks = None if q is None else _blocks(q, samples, rows + first_row, seed)
             found, dims, counts = _weigh(model, batch, q, blocks, batch_tokens)
             for name, values in found.items():
                 columns[name][rows] = values.numpy()
@@ -177,6 +179,15 @@ def autoencoder_rec(
             terms = model.terms(batch, q=q, z=q.mean[None])
             rec[rows], tokens[rows] = terms.rec[0].cpu().double().numpy(), terms.tokens.cpu().numpy()
     return rec, tokens
+
+
+def refuse_non_finite(nll: Float[np.ndarray, " R"], *, first_row: int = 0) -> None:
+    """Raises E531 where a sentence has no finite likelihood."""
+    bad = np.flatnonzero(~np.isfinite(nll))
+    if len(bad):
+        what = f"the likelihood of {len(bad):,} of {len(nll):,} sentences is not finite, first in row "
+        hint = "the model diverged: train again with a lower `train.optimizer.lr`, or use an earlier checkpoint"
+        raise SeqVAEError("E531", f"{what}{first_row + bad[0]}", hint=hint)
 
 
 def perplexity(total_nats: float, tokens: int) -> float | None:

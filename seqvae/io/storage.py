@@ -160,7 +160,7 @@ def sha256_file(path: str | os.PathLike[str]) -> str:
 
 
 @contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path) -> Iterator[Path]:
     """Yields a path to write a file at, which becomes ``path`` when the block ends, or vanishes when it raises."""
     temporary = _beside(path, "tmp")
     with storage_errors(path):
@@ -180,7 +180,7 @@ def _replacing(path: Path) -> Iterator[Path]:
 
 def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
     """Writes a file atomically: after a crash it holds the old content or the new, never a part."""
-    with _replacing(Path(path)) as temporary:
+    with replacing(Path(path)) as temporary:
         temporary.write_bytes(content)
 
 
@@ -227,7 +227,7 @@ def save_tensors(path: str | os.PathLike[str], tensors: Mapping[str, "Tensor"]) 
     from safetensors.torch import save_file
 
     path = Path(path)
-    with _replacing(path) as temporary:
+    with replacing(path) as temporary:
         try:
             save_file(_separate(tensors), temporary)
         except SafetensorError as error:
