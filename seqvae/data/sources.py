@@ -7,6 +7,7 @@ never shifts the line numbers. Reading is streamed; ``.gz`` is recognised by its
 import gzip
 import hashlib
 import io
+import sys
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -14,12 +15,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import cached_property
+from itertools import zip_longest
 from pathlib import Path
 from typing import BinaryIO, Literal, NamedTuple, Self
 
 import numpy as np
 
+from seqvae.data.cache import spooled
 from seqvae.errors import Location, SeqVAEError
+
+STDIN = "-"
+"""How the user names standard input."""
 
 _BOM = b"\xef\xbb\xbf"
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
@@ -29,11 +35,13 @@ _DRAW = 0x5EED
 
 
 class Row(NamedTuple):
-    """One row of a source: its number from 1 (of the line, or of the row of a table), its text and its label."""
+    """One row of a source: its number from 1 (the line; in a Parquet file the row), its text and its label."""
 
     number: int
     text: str
     label: str | None = None
+    joined: bool = False
+    """Whether line breaks inside the text became spaces: a sentence is one line."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +75,7 @@ class Source(ABC):
 
     def lines(self) -> Iterator[tuple[int, str]]:
         """(number from 1, text) of every row, as `rows` gives them."""
-        return ((number, text) for number, text, _ in self.rows())
+        return ((row.number, row.text) for row in self.rows())
 
     def rows(self) -> Iterator[Row]:
         """Every row, blank ones too (those of a split source belong to the kept part).
@@ -105,41 +113,121 @@ class Source(ABC):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TextSource(Source):
-    """A text file, plain or gzip, one sentence a line.
-
-    Raises E301 to E306 when read: missing, without any sentence, not UTF-8, a NUL byte, not a file, damaged gzip.
-    """
+class FileSource(Source):
+    """A source that is a file on disk."""
 
     path: Path
-
-    @classmethod
-    def of(cls, path: Path | str) -> "TextSource":
-        """The whole file at ``path``, relative to the working directory; ``~`` is the home folder."""
-        return cls(path=Path(path).expanduser(), name=str(path))
-
-    @property
-    def labelled(self) -> bool:
-        return False
 
     @cached_property
     def sha256(self) -> str:
         """Hex sha256 of the bytes of the file as they lie on disk, read once."""
-        with reading(self.path, self.name), _open(self.path) as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+        return _sha256(self.path, self.name)
 
     def identity(self) -> dict[str, object]:
         return {"sha256": self.sha256, "part": self.part, "fraction": self.fraction}
 
+
+@dataclass(frozen=True, kw_only=True)
+class TextSource(FileSource):
+    """A text file, plain or gzip, one sentence a line; line n of the file ``labels`` is the label of its line n.
+
+    Raises when read: E301 missing, E302 without any sentence, E303 not UTF-8, E304 a NUL byte, E305 not a file,
+    E306 damaged gzip, E324 more or fewer labels than lines, E326 a sentence without a label.
+    """
+
+    labels: Path | None = None
+
+    @classmethod
+    def of(cls, path: Path | str, labels: bool | str = False) -> "TextSource":
+        """The whole file at ``path``, relative to the working directory; ``~`` is the home folder.
+
+        With ``labels`` the label file lies beside it: ``train.labels`` beside ``train.txt`` or ``train.txt.gz``, and
+        ``train.topic.labels`` where ``labels`` is ``"topic"``.
+        """
+        file = Path(path).expanduser()
+        stem = file.name.removesuffix(".gz").removesuffix(".txt")
+        ending = f".{labels}.labels" if isinstance(labels, str) else ".labels"
+        return cls(path=file, name=str(path), labels=file.with_name(stem + ending) if labels else None)
+
+    @property
+    def labelled(self) -> bool:
+        return self.labels is not None
+
+    @cached_property
+    def _labels_sha256(self) -> str:
+        return _sha256(self.labels, str(self.labels))
+
+    def identity(self) -> dict[str, object]:
+        return super().identity() | ({} if self.labels is None else {"labels": self._labels_sha256})
+
     def _all_rows(self) -> Iterator[Row]:
-        with reading(self.path, self.name), _open(self.path) as file:
-            for number, text in text_lines(file, self.name):
-                yield Row(number, text)
+        if self.labels is None:
+            yield from (Row(number, text) for number, text in file_lines(self.path, self.name))
+            return
+        text_count = label_count = 0
+        lines, labels = file_lines(self.path, self.name), file_lines(self.labels, str(self.labels))
+        for line, label in zip_longest(lines, labels):
+            text_count += line is not None
+            label_count += label is not None
+            if line is None or label is None:
+                continue
+            name = label[1].strip()
+            if not name and not is_blank(line[1]):
+                raise missing_label(Location(self.labels, label[0]))
+            yield Row(*line, name)
+        if text_count != label_count:
+            what = f"{label_count:,} labels for {text_count:,} lines of {self.name}"
+            hint = "line n of the label file is the label of line n of the text, blank lines too"
+            raise SeqVAEError("E324", what, where=Location(self.labels), hint=hint)
 
 
-def open_source(path_or_name: Path | str, *, text_column: str | None = None, label_column: str | None = None) -> Source:
-    """The source that a path means, by its ending. Nothing is read yet."""
-    return TextSource.of(path_or_name)
+def missing_label(where: Location) -> SeqVAEError:
+    """What to raise for a sentence that has no label where every one should."""
+    hint = "give every sentence a label, or train without labels"
+    return SeqVAEError("E326", "a sentence has no label", where=where, hint=hint)
+
+
+def open_source(
+    path_or_name: Path | str,
+    *,
+    text_column: str | None = None,
+    label_column: str | None = None,
+    labels: bool | str = False,
+    split: str = "train",
+) -> Source:
+    """The source that a path or name means. Nothing is read yet but standard input.
+
+    A file that ends in .jsonl, .json, .csv, .tsv or .parquet (with .gz behind it too, but for Parquet) is a table;
+    ``hub:OWNER/NAME`` a dataset of the Hugging Face Hub, of which ``split`` is read unless the name says which; ``-``
+    standard input; anything else lines of text. ``text_column`` (default: "text") and ``label_column`` are for tables,
+    ``labels`` for text files (see `TextSource.of`); the wrong one of the two is refused with E223.
+    """
+    from seqvae.data import hub, tables
+
+    name = str(path_or_name)
+    if name.startswith(hub.PREFIX) or tables.kind(name):
+        if labels:
+            raise _misplaced("data.labels", "a label file lies beside a text file", name, "data.label_column")
+        if name.startswith(hub.PREFIX):
+            return hub.open_dataset(name, text_column=text_column or "text", label_column=label_column, split=split)
+        return tables.TableSource.of(name, text_column=text_column or "text", label_column=label_column)
+    if label_column is not None:
+        raise _misplaced("data.label_column", "a text file has no columns", name, "data.labels")
+    if name == STDIN:
+        if labels:
+            raise _misplaced("data.labels", "nothing lies beside standard input", name, "a file")
+        return TextSource(path=spooled(sys.stdin.buffer), name="standard input")
+    return TextSource.of(path_or_name, labels)
+
+
+def _misplaced(setting: str, why: str, name: str, instead: str) -> SeqVAEError:
+    return SeqVAEError("E223", f"`{setting}` does not go with {name}: {why}", hint=f"use {instead} instead")
+
+
+def file_lines(path: Path, name: str) -> Iterator[tuple[int, str]]:
+    """`text_lines` of a file that the user calls ``name``; raises E301 and E305 besides."""
+    with reading(path, name), _open(path) as file:
+        yield from text_lines(file, name)
 
 
 def text_lines(stream: BinaryIO, name: str) -> Iterator[tuple[int, str]]:
@@ -174,6 +262,11 @@ def _decode(name: str, number: int, raw: bytes) -> str:
         where = Location(name, number, dropped + body.index(b"\0") + 1)
         raise SeqVAEError("E304", "a NUL byte: this is no text in UTF-8", where=where, hint="save it as plain text")
     return text
+
+
+def _sha256(path: Path, name: str) -> str:
+    with reading(path, name), _open(path) as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def is_blank(text: str) -> bool:

@@ -1,0 +1,80 @@
+"""The folder where what was fetched, read once or prepared is kept, and what keeps it tidy."""
+
+import functools
+import hashlib
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from seqvae.errors import SeqVAEError
+from seqvae.io import storage
+
+STALE_AFTER_S = 24 * 3600
+"""A temporary entry that nobody wrote to for so long was left by a process that is gone."""
+
+_OTHER_CACHE = "set SEQVAE_CACHE to a folder that can be written, on a disk with room"
+_CHUNK_BYTES = 1 << 20
+
+
+def user_cache() -> Path:
+    """``$SEQVAE_CACHE``, else the folder for caches that the operating system gives its users."""
+    if folder := os.environ.get("SEQVAE_CACHE"):
+        return Path(folder).expanduser()
+    import pooch
+
+    return Path(pooch.os_cache("seqvae"))
+
+
+@contextmanager
+def writing_cache(folder: Path) -> Iterator[None]:
+    """Turns what the disk answers into an error that says how to choose another cache."""
+    try:
+        with storage.storage_errors(folder):
+            yield
+    except PermissionError as error:  # pooch raises one without its number
+        raise SeqVAEError("E702", f"the cache: {error}", where=str(folder), hint=_OTHER_CACHE) from error
+    except SeqVAEError as error:
+        if not error.code.startswith("E7"):
+            raise
+        raise SeqVAEError(error.code, f"the cache: {error.what}", where=error.where, hint=_OTHER_CACHE) from error
+
+
+def sweep(folder: Path) -> None:
+    """Removes the temporary entries of ``folder`` that are older than a day: a killed process left them.
+
+    Age decides, not the process id in the name: several machines may share a cache.
+    """
+    oldest = time.time() - STALE_AFTER_S
+    for entry in folder.glob(".tmp-*"):
+        with suppress(OSError):  # another process may sweep at once, or the entry is not ours to remove
+            if max(path.lstat().st_mtime for path in (entry, *entry.rglob("*"))) < oldest:
+                shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+
+
+@functools.lru_cache(maxsize=1)
+def spooled(stream: BinaryIO) -> Path:
+    """A file of the cache with all that ``stream`` (standard input) still holds, named by its sha256.
+
+    A stream can be read once, text is read several times and again on resume. Asked again in the same process, it is
+    the same file.
+    """
+    folder = user_cache() / "stdin"
+    temporary = folder / f".tmp-stdin-{os.getpid()}"
+    digest = hashlib.sha256()
+    with writing_cache(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        sweep(folder)
+        try:
+            with temporary.open("wb") as file:
+                while chunk := stream.read(_CHUNK_BYTES):
+                    digest.update(chunk)
+                    file.write(chunk)
+            target = folder / f"{digest.hexdigest()}.txt"
+            os.replace(temporary, target)
+        finally:
+            temporary.unlink(missing_ok=True)
+    return target
