@@ -1,4 +1,4 @@
-"""Is the latent code in use? Mutual information, active units and the swap gap, over the whole split."""
+"""Is the latent code in use? Mutual information, marginal KL, active units and the two gaps, over the whole split."""
 
 import math
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from seqvae.data.store import TokenStore
 from seqvae.evaluation.passes import batches, evaluating, one_code, row_seed, standard_error
-from seqvae.types import Posterior
+from seqvae.types import Posterior, Prior
 
 ACTIVE_VARIANCE = 0.01
 """A unit is active when its posterior mean varies by at least this over sentences (Burda et al. 2016)."""
@@ -59,6 +59,12 @@ class SplitCodes:
     """q(z|x) of the sentences ``rows``, in pieces."""
     rows: list[Int[np.ndarray, " _"]] = field(repr=False)
     active_units: int | None
+    unit_variances: list[float] | None = None
+    """Variance of each dimension's posterior mean over the sentences; None where units do not apply."""
+
+    def own(self) -> Float[Tensor, "N Z"]:
+        """The codes of the sentences that ``posteriors`` holds, in their order."""
+        return torch.cat([self.z[torch.from_numpy(rows)] for rows in self.rows])
 
 
 def encode_split(
@@ -83,7 +89,9 @@ def encode_split(
             if kept[rows].any():
                 posteriors.append(q[torch.from_numpy(np.flatnonzero(kept[rows])).to(q.mean.device)])
                 kept_rows.append(rows[kept[rows]])
-    return SplitCodes(z=z, posteriors=posteriors, rows=kept_rows, active_units=moments.active_units())
+    active = moments.active_units()
+    variances = None if active is None else moments.variance().tolist()
+    return SplitCodes(z=z, posteriors=posteriors, rows=kept_rows, active_units=active, unit_variances=variances)
 
 
 def subset(count: int, at_most: int, seed: int) -> Int[np.ndarray, " R"]:
@@ -101,21 +109,48 @@ class MutualInformation:
     ceiling_nats: float
     """ln N: what N sentences can show at most."""
     sentences: int
+    marginal_kl_nats: float | None = None
+    """KL(q(z) || p(z)): how far the codes of all sentences together lie from the prior; None without a prior."""
+    marginal_kl_se: float | None = None
 
 
-def mutual_information(codes: SplitCodes) -> MutualInformation:
+def mutual_information(codes: SplitCodes, prior: Prior | None = None) -> MutualInformation:
     """I(x; z) = E log q(z|x) - E log q(z), with q(z) the mean of q(z|x) over the same N sentences; nats.
 
     Hoffman and Johnson 2016. One sample per sentence; the sentence's own component is part of q(z), so the estimate
     is at most ln N exactly. It costs N^2 densities, computed in blocks of bounded memory.
+
+    The same samples give the marginal KL = E log q(z) - E log p(z), so that the two sum to the KL at these samples
+    exactly. Where MI is near its ceiling ln N it is too small, and the marginal KL too large by as much.
+    """
+    z = codes.own()
+    with torch.no_grad():
+        pieces = z.split([len(rows) for rows in codes.rows])
+        own = torch.cat(
+            [q.log_prob(some.to(q.mean)[None])[0] for some, q in zip(pieces, codes.posteriors, strict=True)]
+        )
+    own, together = own.cpu().double().numpy(), log_aggregate(codes, z).double().numpy()
+    values = own - together
+    found = {"nats": float(values.mean()), "se": standard_error(values)}
+    if prior is not None:
+        off = together - _log_prior(prior, z, codes.posteriors[0].mean.device)
+        found |= {"marginal_kl_nats": float(off.mean()), "marginal_kl_se": standard_error(off)}
+    return MutualInformation(ceiling_nats=math.log(len(z)), sentences=len(z), **found)
+
+
+def _log_prior(prior: Prior, z: Float[Tensor, "M Z"], device: torch.device) -> Float[np.ndarray, " M"]:
+    with torch.no_grad():
+        return prior.log_prob(z.to(device)[None])[0].cpu().double().numpy()
+
+
+def log_aggregate(codes: SplitCodes, z: Float[Tensor, "M Z"]) -> Float[Tensor, " M"]:
+    """log q(z) = log (1/N) sum_n q(z|x_n) in nats, on the CPU, over the N sentences whose posteriors ``codes`` holds.
+
+    M N densities, in blocks of bounded memory.
     """
     with torch.no_grad():
-        pieces = [
-            codes.z[torch.from_numpy(rows)].to(q.mean) for rows, q in zip(codes.rows, codes.posteriors, strict=True)
-        ]
-        own = torch.cat([q.log_prob(z[None])[0] for z, q in zip(pieces, codes.posteriors, strict=True)])
-        z = torch.cat(pieces)
-        log_sum = torch.full_like(own, -math.inf)
+        z = z.to(codes.posteriors[0].mean)
+        log_sum = torch.full((len(z),), -math.inf, device=z.device, dtype=z.dtype)
         for q in codes.posteriors:
             size = len(q.mean)
             block = max(1, _PAIRWISE_ELEMENTS // q.mean.numel())
@@ -124,15 +159,13 @@ def mutual_information(codes: SplitCodes) -> MutualInformation:
                 pairs = q.log_prob(some[:, None].expand(-1, size, -1))
                 view = log_sum[start : start + block]
                 torch.logaddexp(view, torch.logsumexp(pairs, dim=1), out=view)
-    ceiling = math.log(len(z))
-    values = (own - log_sum).cpu().double().numpy() + ceiling
-    return MutualInformation(
-        nats=float(values.mean()), se=standard_error(values), ceiling_nats=ceiling, sentences=len(values)
-    )
+    return log_sum.cpu() - math.log(sum(len(q.mean) for q in codes.posteriors))
 
 
 @dataclass(frozen=True, kw_only=True)
-class SwapGap:
+class Gap:
+    """A mean rise of -log p(x|z), nats per sentence, where z is not the sentence's own."""
+
     nats: float
     se: float | None
 
@@ -147,7 +180,7 @@ def derangement(count: int, seed: int) -> Int[np.ndarray, " R"]:
 
 def swap_gap(
     model: nn.Module, store: TokenStore, codes: SplitCodes, *, seed: int = 0, batch_tokens: int = 16_384
-) -> SwapGap | None:
+) -> Gap | None:
     """Mean rise of -log p(x|z), nats per sentence, when each sentence is decoded from another's code.
 
     The codes are swapped by one fixed derangement of the whole split. A decoder that ignores z shows 0. None for a
@@ -155,15 +188,31 @@ def swap_gap(
     """
     if len(store) < 2:
         return None
-    partner = torch.from_numpy(derangement(len(store), seed))
+    others = codes.z[torch.from_numpy(derangement(len(store), seed))]
+    return _gap(model, store, codes.z, others, batch_tokens)
+
+
+def prior_gap(
+    model: nn.Module, store: TokenStore, codes: SplitCodes, *, seed: int = 0, batch_tokens: int = 16_384
+) -> Gap:
+    """Mean rise of -log p(x|z), nats per sentence, when each sentence is decoded from a code drawn from the prior.
+
+    Where the codes of all sentences together fill the prior it agrees with the swap gap; a larger one says that
+    the prior also draws from where no sentence lies.
+    """
+    generator = torch.Generator().manual_seed(row_seed(seed, len(store)))
+    with torch.no_grad():
+        others = model.prior.sample(len(store), generator=generator).cpu()
+    return _gap(model, store, codes.z, others, batch_tokens)
+
+
+def _gap(
+    model: nn.Module, store: TokenStore, own: Float[Tensor, "R Z"], others: Float[Tensor, "R Z"], batch_tokens: int
+) -> Gap:
     rise = np.zeros(len(store))
     with evaluating(model):
         for rows, batch in batches(model, store, batch_tokens=batch_tokens):
-            own = torch.from_numpy(rows)
-            q = model.encode(batch)
-            recs = [
-                model.terms(batch, q=q, z=codes.z[index].to(q.mean)[None]).rec[0].cpu().double()
-                for index in (own, partner[own])
-            ]
+            q, index = model.encode(batch), torch.from_numpy(rows)
+            recs = [model.terms(batch, q=q, z=z[index].to(q.mean)[None]).rec[0].cpu().double() for z in (own, others)]
             rise[rows] = (recs[1] - recs[0]).numpy()
-    return SwapGap(nats=float(rise.mean()), se=standard_error(rise))
+    return Gap(nats=float(rise.mean()), se=standard_error(rise))

@@ -9,9 +9,19 @@ from evaluation_toys import WORDS, FixedCodes, LinearGaussian, small_model, stor
 from hypothesis import given
 from hypothesis import strategies as st
 
+from seqvae.data.batching import collate
 from seqvae.data.store import TokenStore
-from seqvae.evaluation.latent import RunningMoments, derangement, encode_split, mutual_information, subset, swap_gap
+from seqvae.evaluation.latent import (
+    RunningMoments,
+    derangement,
+    encode_split,
+    mutual_information,
+    prior_gap,
+    subset,
+    swap_gap,
+)
 from seqvae.models.posterior_gaussian import GaussianPosterior
+from seqvae.models.prior import StandardPrior
 
 
 def information(mean, std, **settings):
@@ -172,3 +182,50 @@ def test_codes_of_a_noiseless_autoencoder_are_its_means():
     for rows, q in zip(plain.rows, plain.posteriors, strict=True):
         means[torch.from_numpy(rows)] = q.mean
     torch.testing.assert_close(plain.z, means)
+
+
+@pytest.mark.parametrize(("scale", "shift"), [(1.0, 0.0), (0.5, 0.7)])
+def test_marginal_kl_of_a_gaussian_channel_is_its_closed_form(scale, shift):
+    """z = shift + scale n + e with n, e ~ N(0, 1) is N(shift, 1 + scale^2)."""
+    mean = shift + normal(4000, 1, scale, seed=3)
+    store = TokenStore.from_texts(["a"] * 4000, WORDS)
+    found = mutual_information(encode_split(FixedCodes(mean, 1.0), store), StandardPrior(1))
+    variance = 1 + scale**2
+    expected = 0.5 * (variance + shift**2 - 1 - math.log(variance))
+    assert found.marginal_kl_nats == pytest.approx(expected, abs=4 * found.marginal_kl_se)
+    assert found.marginal_kl_se < 0.03
+
+
+def test_mi_and_marginal_kl_sum_to_the_kl_at_the_same_samples():
+    model, store = LinearGaussian(rows=70), store_of(70)
+    model.shift = 0.4
+    codes = encode_split(model, store)
+    found = mutual_information(codes, model.prior)
+    q = model.encode(collate(store, np.concatenate(codes.rows)))
+    kl = (q.log_prob(codes.own()[None]) - model.prior.log_prob(codes.own()[None])).mean()
+    assert found.nats + found.marginal_kl_nats == pytest.approx(kl.item(), abs=1e-4)
+    assert mutual_information(codes).marginal_kl_nats is None
+
+
+def test_prior_gap_of_an_exact_posterior_is_the_swap_gap_in_expectation():
+    """Codes of other sentences are draws of the prior then, and the closed form is that of the swap gap."""
+    model, store = LinearGaussian(rows=4000), store_of(4000)
+    gap = prior_gap(model, store, encode_split(model, store), seed=1)
+    expected = float((model.weight.detach().square().sum(0) / model.variance).sum())
+    assert gap.nats == pytest.approx(expected, abs=4 * gap.se)
+
+
+def test_prior_gap_sees_a_prior_that_draws_from_where_no_sentence_lies():
+    model, store = LinearGaussian(rows=500), store_of(500)
+    codes = encode_split(model, store)
+    before = prior_gap(model, store, codes).nats
+    model.prior.sample = lambda n, generator: 5.0 + torch.randn(n, 2, generator=generator)
+    assert prior_gap(model, store, codes).nats > before + 10
+
+
+def test_prior_gap_does_not_depend_on_batch_size():
+    model, store = small_model(scale=1.5), store_of(30)
+    codes = encode_split(model, store)
+    one, other = (prior_gap(model, store, codes, batch_tokens=size) for size in (13, 10_000))
+    assert one.nats == pytest.approx(other.nats, abs=1e-4)
+    assert one.nats != pytest.approx(swap_gap(model, store, codes).nats, abs=1e-4)
