@@ -63,57 +63,58 @@ def plain(value: Any) -> Any:
 # Reading the types of settings.
 
 
-def _unwrap(annotation: Any) -> list[Any]:
+def types_in(annotation: Any) -> list[Any]:
     """The types that a value may have: unions flattened, annotations removed."""
     origin = typing.get_origin(annotation)
     if origin is typing.Annotated:
-        return _unwrap(typing.get_args(annotation)[0])
+        return types_in(typing.get_args(annotation)[0])
     if origin in (typing.Union, types.UnionType):
-        return [kind for argument in typing.get_args(annotation) for kind in _unwrap(argument)]
+        return [kind for argument in typing.get_args(annotation) for kind in types_in(argument)]
     return [annotation]
 
 
-def _models(annotation: Any) -> list[type[BaseModel]]:
-    return [kind for kind in _unwrap(annotation) if isinstance(kind, type) and issubclass(kind, BaseModel)]
+def models_in(annotation: Any) -> list[type[BaseModel]]:
+    """The kinds of settings that may stand where ``annotation`` is; none for a plain value."""
+    return [kind for kind in types_in(annotation) if isinstance(kind, type) and issubclass(kind, BaseModel)]
 
 
-def _item(annotation: Any) -> Any:
+def item_type(annotation: Any) -> Any:
     """The type of the items of a list or tuple."""
-    return next((typing.get_args(kind)[0] for kind in _unwrap(annotation) if typing.get_args(kind)), None)
+    return next((typing.get_args(kind)[0] for kind in types_in(annotation) if typing.get_args(kind)), None)
 
 
-def _is_list(annotation: Any) -> bool:
-    return any(typing.get_origin(kind) in (list, tuple) for kind in _unwrap(annotation))
+def is_list(annotation: Any) -> bool:
+    return any(typing.get_origin(kind) in (list, tuple) for kind in types_in(annotation))
 
 
-def _tag(models: Sequence[type[BaseModel]]) -> str:
+def tag_of(models: Sequence[type[BaseModel]]) -> str:
     """The setting that tells these kinds apart."""
     return next((tag for tag in _TAGS if any(tag in model.model_fields for model in models)), _TAGS[0])
 
 
-def _names(model: type[BaseModel]) -> tuple[Any, ...]:
+def kinds_of(model: type[BaseModel]) -> tuple[Any, ...]:
     """What the tag of a kind may say."""
-    field = model.model_fields.get(_tag([model]))
+    field = model.model_fields.get(tag_of([model]))
     return typing.get_args(field.annotation) if field else ()
 
 
 def _candidates(annotation: Any, data: Any) -> list[type[BaseModel]]:
     """The settings classes that ``data`` may be meant for; all of them where its tag does not tell."""
-    models = _models(annotation)
-    name = data.get(_tag(models)) if isinstance(data, dict) else None
-    return [model for model in models if name in _names(model)] or models
+    models = models_in(annotation)
+    name = data.get(tag_of(models)) if isinstance(data, dict) else None
+    return [model for model in models if name in kinds_of(model)] or models
 
 
 def _complete(data: Any, annotation: Any, default: Any) -> Any:
     """``data`` with what a person may leave out: an empty section is all defaults, and the kind is the default's."""
-    models = _models(annotation)
+    models = models_in(annotation)
     if isinstance(data, list) and not models:
-        return [_complete(item, _item(annotation), None) for item in data]
-    if data is None and models and type(None) not in _unwrap(annotation):
+        return [_complete(item, item_type(annotation), None) for item in data]
+    if data is None and models and type(None) not in types_in(annotation):
         data = {}
     if not isinstance(data, dict) or not models:
         return data
-    tag = _tag(models)
+    tag = tag_of(models)
     if len(models) > 1 and tag not in data and isinstance(default, BaseModel):
         data = {tag: getattr(default, tag, None), **data}
     fields = _candidates(annotation, data)[0].model_fields
@@ -128,7 +129,7 @@ def _annotation_at(cls: type[BaseModel], data: Any, path: ValuePath) -> Any:
     annotation: Any = cls
     for part in path:
         if isinstance(part, int):
-            annotation = _item(annotation)
+            annotation = item_type(annotation)
         else:
             fields = [model.model_fields.get(part) for model in _candidates(annotation, data)]
             annotation = next((field.annotation for field in fields if field), None)
@@ -155,7 +156,7 @@ def _override(document: Document, argument: str, cls: type[BaseModel]) -> None:
             break
         present = _get(node, part)
         if present is None:
-            _set(node, part, [] if _is_list(_annotation_at(cls, document.data, path)) else {})
+            _set(node, part, [] if is_list(_annotation_at(cls, document.data, path)) else {})
             document.places[path] = Place(where, where)
         elif not isinstance(present, (dict, list)):
             raise _not_inside(path, where)
@@ -202,8 +203,8 @@ def _not_inside(path: ValuePath, where: Location) -> SeqVAEError:
 
 def _drop_foreign(node: dict, document: Document, cls: type[BaseModel], path: ValuePath) -> None:
     """Another kind was chosen by its tag: settings that only the former kind has go."""
-    models = _models(_annotation_at(cls, document.data, path))
-    chosen = [model for model in models if node.get(_tag(models)) in _names(model)]
+    models = models_in(_annotation_at(cls, document.data, path))
+    chosen = [model for model in models if node.get(tag_of(models)) in kinds_of(model)]
     if len(models) < 2 or not chosen:
         return
     for key in [key for key in node if key not in chosen[0].model_fields]:
@@ -234,8 +235,8 @@ def _path(details: ErrorDetails, data: Any, cls: type[BaseModel]) -> ValuePath:
     path: ValuePath = ()
     node, tagged = data, False
     for part in details["loc"]:
-        kinds = _models(_annotation_at(cls, data, path))
-        if len(kinds) > 1 and not tagged and isinstance(node, dict) and node.get(_tag(kinds)) == part:
+        kinds = models_in(_annotation_at(cls, data, path))
+        if len(kinds) > 1 and not tagged and isinstance(node, dict) and node.get(tag_of(kinds)) == part:
             tagged = True
         elif part in node if isinstance(node, dict) else isinstance(node, list) and isinstance(part, int):
             path, node, tagged = (*path, part), node[part], False
@@ -255,8 +256,8 @@ def _mistake(
         where = _where(document, path[:-1], name, "key")
         return SeqVAEError("E205", f"`{dotted}` is missing", where=where, hint=_describe(path, document.data, cls))
     if kind in ("union_tag_invalid", "union_tag_not_found"):
-        models = _models(_annotation_at(cls, document.data, path))
-        tag, allowed = _tag(models), sorted(str(known) for model in models for known in _names(model))
+        models = models_in(_annotation_at(cls, document.data, path))
+        tag, allowed = tag_of(models), sorted(str(known) for model in models for known in kinds_of(model))
         what = (
             f"`{dotted}` needs a `{tag}`"
             if kind.endswith("found")
@@ -268,17 +269,17 @@ def _mistake(
     where = _where(document, path, name, "value")
     if kind in ("model_type", "model_attributes_type", "dict_type"):
         what = f"`{dotted}` is a section, it cannot be {_show(given)}"
-        models = _models(_annotation_at(cls, document.data, path))
-        names = [str(known) for model in models for known in _names(model)]
+        models = models_in(_annotation_at(cls, document.data, path))
+        names = [str(known) for model in models for known in kinds_of(model)]
         hint = (
-            f"set `{dotted}.{_tag(models)}`; " + _listing(names)
+            f"set `{dotted}.{tag_of(models)}`; " + _listing(names)
             if len(names) > 1
             else _listing(_fields(path, document.data, cls))
         )
         return SeqVAEError("E205", what, where=where, hint=hint)
     if kind == "value_error":
         what = f"`{dotted}`: {context['error']}" if path else str(context["error"])
-        hint = None if _models(_annotation_at(cls, document.data, path)) else _describe(path, document.data, cls)
+        hint = None if models_in(_annotation_at(cls, document.data, path)) else _describe(path, document.data, cls)
         return SeqVAEError("E205", what, where=where, hint=hint)
     messages = list(dict.fromkeys(_requirement(each["msg"]) for each in errors))
     what = f"`{dotted}` should be {' or '.join(messages)}, not {_show(given)}"
@@ -331,7 +332,7 @@ def _settings(cls: type[BaseModel], above: str = "") -> Iterator[str]:
     """Dotted names of all settings, lists left out."""
     for name, field in cls.model_fields.items():
         yield above + name
-        for model in _models(field.annotation):
+        for model in models_in(field.annotation):
             yield from _settings(model, f"{above}{name}.")
 
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from seqvae.config import Config, find_config, shipped_configs
 from seqvae.errors import SeqVAEError
 from seqvae.training.settings import SGDConfig, TrainConfig
-from seqvae.validation import _models
+from seqvae.validation import models_in
 from seqvae.yaml_source import MAX_BYTES, dump_value, dump_yaml, parse_value, parse_yaml
 
 
@@ -225,7 +225,12 @@ YAML_MISTAKES = {
     ),
     "not UTF-8": (
         b"# caf\xe9\ntrain: {}\n",
-        "error[E203]: byte 0xe9 is not UTF-8\n  --> my.yaml:1:6\nhelp: save the file in UTF-8",
+        "error[E203]: byte 0xe9 is not UTF-8\n"
+        "  --> my.yaml:1:6\n"
+        "   |\n"
+        " 1 | # caf\ufffd\n"
+        "   |      ^\n"
+        "help: save the file in UTF-8",
     ),
     "control character": (
         "train: {}\n# \x07\n",
@@ -497,7 +502,7 @@ def every_settings_class() -> set[type[BaseModel]]:
         found.add(cls)
         inner = [field.annotation for field in cls.model_fields.values()]
         inner += [item for annotation in inner for item in getattr(annotation, "__args__", ())]
-        waiting += [model for annotation in inner for model in _models(annotation) if model not in found]
+        waiting += [model for annotation in inner for model in models_in(annotation) if model not in found]
     return found
 
 
