@@ -3,7 +3,6 @@
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
 
@@ -73,7 +72,12 @@ class EvalReport:
     token_accuracy: float = _metric("token accuracy", "teacher-forced: a diagnosis")
     bleu: float | None = _metric("BLEU", "greedy reconstruction, 0 to 100", 2)
     bleu_signature: str | None
+    chrf: float | None = _metric("chrF", "the same by characters, 0 to 100", 2)
+    chrf_signature: str | None
+    edit_distance: float | None = _metric("edit distance", "share of tokens to mend")
+    edit_distance_se: float | None
     exact_match: float | None = _metric("exact match", "share that comes back whole")
+    exact_match_se: float | None
     reconstructions: int | None
     unknown_rate: float = _metric("unknown tokens", "share outside the vocabulary", 4)
     verdict: Verdict
@@ -189,11 +193,9 @@ def _latent_numbers(
         "unit_variances": codes.unit_variances,
         "swap_gap_nats": None if gap is None else gap.nats,
         "swap_gap_se": None if gap is None else gap.se,
-        "bleu": back.bleu,
-        "bleu_signature": back.bleu_signature,
-        "exact_match": back.exact_match,
         "reconstructions": back.sentences,
     }
+    found |= {name: value for name, value in asdict(back).items() if name != "sentences"}
     if not noiseless:
         mi, off = mutual_information(codes, model.prior), prior_gap(model, store, codes, **budget)
         found |= {"mi_nats": mi.nats, "mi_se": mi.se, "mi_ceiling_nats": mi.ceiling_nats, "mi_sentences": mi.sentences}

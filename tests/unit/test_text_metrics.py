@@ -7,9 +7,10 @@ import torch
 from evaluation_toys import WORDS, small_model, store_of, texts
 from torch import nn
 
+from seqvae.data.char_tokenizer import CharTokenizer, CharTokenizerConfig
 from seqvae.data.store import TokenStore
 from seqvae.evaluation.passes import evaluating
-from seqvae.evaluation.text import SPARE_TOKENS, reconstruction, token_accuracy
+from seqvae.evaluation.text import SPARE_TOKENS, bleu_tokenisation, reconstruction, token_accuracy
 from seqvae.generation.decoding import DecodeConfig, decode
 from seqvae.models.posterior_gaussian import GaussianPosterior
 from seqvae.types import EOS
@@ -75,6 +76,39 @@ def test_bleu_is_sacrebleus_and_its_signature_is_kept():
     assert "tok:none" in found.bleu_signature
     assert f"version:{sacrebleu.__version__}" in found.bleu_signature
     assert found.exact_match == 0.25
+
+
+def test_chrf_edit_distance_and_errors_are_those_of_their_definitions():
+    sources, outputs = ["a b c d e", "f g a b", "", "c"], ["a b c d f", "f g a", "a", "c"]
+    found = reconstruction(Parrot(outputs), WORDS, TokenStore.from_texts(sources, WORDS))
+    assert found.chrf == pytest.approx(sacrebleu.corpus_chrf(outputs, [sources]).score)
+    assert "nc:6" in found.chrf_signature
+    distances = [1 / 5, 1 / 4, 1.0, 0.0]
+    assert found.edit_distance == pytest.approx(np.mean(distances))
+    assert found.edit_distance_se == pytest.approx(np.std(distances, ddof=1) / 2)
+    assert found.exact_match_se == pytest.approx(np.std([0, 0, 0, 1], ddof=1) / 2)
+
+
+@pytest.mark.parametrize(
+    ("unit", "texts", "expected"),
+    [
+        ("word", ["我 爱 你"], "none"),
+        ("character", ["It's 5 o'clock, she said.", ""], "13a"),
+        ("piece", ["我们去 KTV 吧。", "你好!"], "zh"),
+        ("character", ["CC(=O)Oc1ccccc1", "C1CCCCC1"], "char"),
+        ("piece", ["ฉันรักคุณ", "สวัสดี"], "char"),
+        ("character", ["", ""], "13a"),
+    ],
+)
+def test_bleu_counts_words_as_the_script_separates_them(unit, texts, expected):
+    assert bleu_tokenisation(unit, texts) == expected
+
+
+def test_the_tokenisation_of_bleu_is_in_its_signature():
+    lines = ["我爱你", "你好吗"]
+    tokenizer = CharTokenizer.train(lines, CharTokenizerConfig())
+    found = reconstruction(small_model(vocab=tokenizer.vocab_size), tokenizer, TokenStore.from_texts(lines, tokenizer))
+    assert "tok:zh" in found.bleu_signature
 
 
 def test_reconstructions_are_capped_by_a_fixed_subset():
