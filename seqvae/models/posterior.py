@@ -6,9 +6,12 @@ from pydantic import Field
 from torch import nn
 
 from seqvae.models.posterior_batchnorm import BatchNormHead, BatchNormPosteriorConfig
+from seqvae.models.posterior_delta import DeltaHead, DeltaPosteriorConfig
 from seqvae.models.posterior_gaussian import GaussianHead, GaussianPosteriorConfig
 
-PosteriorConfig = Annotated[GaussianPosteriorConfig | BatchNormPosteriorConfig, Field(discriminator="family")]
+PosteriorConfig = Annotated[
+    GaussianPosteriorConfig | BatchNormPosteriorConfig | DeltaPosteriorConfig, Field(discriminator="family")
+]
 """The settings of any one family (``model.posterior``), told apart by ``family``."""
 
 
@@ -19,3 +22,5 @@ def build_posterior(config: PosteriorConfig, features: int, latent_dim: int) -> 
             return GaussianHead(features, latent_dim)
         case BatchNormPosteriorConfig():
             return BatchNormHead(config, features, latent_dim)
+        case DeltaPosteriorConfig():
+            return DeltaHead(config, features, latent_dim)

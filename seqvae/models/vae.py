@@ -4,12 +4,13 @@ from typing import Protocol
 
 import torch
 from jaxtyping import Float, Int
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
 from seqvae.models.cross_entropy import token_argmax, token_nll
 from seqvae.models.decoder import Decoder, DecoderConfig
 from seqvae.models.encoder import Encoder, EncoderConfig
+from seqvae.models.families import check_families
 from seqvae.models.posterior import PosteriorConfig, build_posterior
 from seqvae.models.posterior_gaussian import GaussianPosteriorConfig
 from seqvae.models.prior import PriorConfig, build_prior
@@ -37,6 +38,11 @@ class ModelConfig(BaseModel):
     posterior: PosteriorConfig = Field(GaussianPosteriorConfig(), description="the family of q(z|x)")
     prior: PriorConfig = Field(StandardPriorConfig(), description="the prior p(z)")
     init: InitConfig = Field(InitConfig(), description="how parameters are drawn before training")
+
+    @model_validator(mode="after")
+    def _families(self) -> "ModelConfig":
+        check_families(self.posterior, self.prior, self.latent_dim)
+        return self
 
     @property
     def cells(self) -> str:
