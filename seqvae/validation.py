@@ -307,8 +307,15 @@ def _where(document: Document, path: ValuePath, name: str, what: str) -> Locatio
 
 
 def _suggest(path: ValuePath, data: Any, cls: type[BaseModel]) -> str:
-    """The nearest setting in the same section, else one of that name elsewhere, else all of the section."""
+    """The nearest setting in the same section, else one of that name elsewhere, else all of the section.
+
+    A setting of another kind of the same section (another optimizer, another tokenizer) comes first: the kind is wrong.
+    """
     fields, wrong = _fields(path[:-1], data, cls), str(path[-1])
+    models = models_in(_annotation_at(cls, data, path[:-1]))
+    others = [f"`{_tag(models)}: {_names(model)[0]}`" for model in models if wrong in model.model_fields]
+    if others:
+        return f"`{wrong}` is a setting of {' and of '.join(others)}"
     near = difflib.get_close_matches(wrong, fields, n=1)
     if near:
         return f"did you mean `{near[0]}`?"

@@ -22,6 +22,8 @@ DEBUG = "SEQVAE_DEBUG"
 
 INTERNAL, INTERRUPTED = 1, 130
 
+_CONTROL = {code: "\N{REPLACEMENT CHARACTER}" for code in [*range(32), *range(127, 160)] if chr(code) != "\t"}
+
 
 class _Narration(Console):
     """A console that falls silent where its reader has left; rich would end the program."""
@@ -47,13 +49,17 @@ def say(text: str) -> None:
 
 def emit_json(value: Any) -> None:
     """Prints one JSON object (or list) on stdout; NaN and infinities are null, NumPy values are unpacked."""
-    emit_lines([json.dumps(jsonable(value), ensure_ascii=False, indent=2, allow_nan=False)])
+    sys.stdout.write(json.dumps(jsonable(value), ensure_ascii=False, indent=2, allow_nan=False) + "\n")
+    sys.stdout.flush()
 
 
 def emit_lines(lines: Iterable[str]) -> None:
-    """Prints lines on stdout, each as soon as it is there, so that a pipe sees them grow."""
+    """Prints lines on stdout, each as soon as it is there, so that a pipe sees them grow.
+
+    A model that writes bytes or characters may write any: a line stays one line, and does not steer the terminal.
+    """
     for line in lines:
-        sys.stdout.write(line + "\n")
+        sys.stdout.write(line.translate(_CONTROL) + "\n")
         sys.stdout.flush()
 
 
