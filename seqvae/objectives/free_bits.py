@@ -1,34 +1,76 @@
-"""Free bits on the batch mean of each dimension's KL."""
+"""Free bits: some of the KL costs nothing. Four readings of it, which differ in what is compared with the bits."""
 
+from collections.abc import Sequence
 from typing import Literal
 
+import torch
 from jaxtyping import Float
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
+from seqvae.errors import SeqVAEError
 from seqvae.objectives.base import Strategy, StrategyConfig
 from seqvae.types import Terms
+
+_BY_DIMENSION = ("dimension_mean", "sentence_dimension")
 
 
 class FreeBitsConfig(StrategyConfig):
     """Settings of ``free_bits``."""
 
     name: Literal["free_bits"] = "free_bits"
-    nats_per_dim: float = Field(0.25, ge=0, description="KL in nats that each latent dimension may spend at no cost")
+    variant: Literal["dimension_mean", "sentence_dimension", "sentence_total", "mean_total"] = Field(
+        "dimension_mean",
+        description="what is free up to its bits: dimension_mean - the batch mean of each dimension's (or group's) KL;"
+        " sentence_dimension - each dimension of each sentence; sentence_total - the whole KL of each sentence;"
+        " mean_total - the batch mean of the whole KL",
+    )
+    nats_per_dim: float = Field(
+        0.25, ge=0, description="free nats for each latent dimension; a total is this times the dimensions"
+    )
+    group_size: int = Field(
+        1, ge=1, description="dimensions that share their bits (dimension_mean; the last: the rest)"
+    )
+
+    @model_validator(mode="after")
+    def _groups(self) -> "FreeBitsConfig":
+        if self.group_size > 1 and self.variant != "dimension_mean":
+            raise ValueError(f"group_size belongs to variant dimension_mean, not to {self.variant}")
+        return self
 
 
 class FreeBits(Strategy):
-    """Shaped KL = sum over dimensions of max(nats_per_dim, mean over the batch of KL_d).
+    """Shaped KL, with b = ``nats_per_dim``, B = b * Z, KL_id that of sentence i in dimension d, mean_i over the batch:
 
-    Source: Kingma et al. 2016, equation 15, with one group per dimension. The mean couples the sentences of a
-    micro-batch, so trajectories depend on how an update is split. A rate is guaranteed, not that it carries
-    information: judge by mutual information and the swap gap.
+    - ``dimension_mean``: sum over groups g of max(b * |g|, mean_i KL_ig). Kingma et al. 2016, equation 15.
+    - ``sentence_dimension``: sum_d max(b, KL_id). Li et al. 2019, the paper's hinge, as their code has it (``--fb 2``).
+    - ``sentence_total``: max(B, KL_i). Li et al. 2019, code (``--fb 1``).
+    - ``mean_total``: max(B, mean_i KL_i). Li et al. 2019, code (``--fb 3``).
+
+    Li et al. set to zero what lies below its bits, where here it stays at them: the gradients are equal. The two means
+    couple the sentences of a micro-batch, so trajectories depend on how an update is split. A rate is guaranteed, not
+    that it carries information: judge by mutual information and the swap gap.
     """
 
     Config = FreeBitsConfig
     config: FreeBitsConfig
 
     def shape_kl(self, terms: Terms, step: int) -> Float[Tensor, " B"]:
-        if terms.kl_dims is None:
+        if terms.z.shape[-1] == 0:
             return terms.kl
-        return terms.kl_dims.mean(0).clamp_min(self.config.nats_per_dim).sum().expand(len(terms.kl))
+        variant, bits = self.config.variant, self.config.nats_per_dim
+        if variant in _BY_DIMENSION and terms.kl_dims is None:
+            raise SeqVAEError(
+                "E270",
+                f"`free_bits` with `variant: {variant}` needs a KL that splits by dimension; this posterior's does not",
+                hint="use `variant: sentence_total` or `mean_total`",
+            )
+        total = bits * terms.z.shape[-1]
+        if variant == "sentence_dimension":
+            return terms.kl_dims.clamp_min(bits).sum(-1)
+        if variant == "sentence_total":
+            return terms.kl.clamp_min(total)
+        if variant == "mean_total":
+            return terms.kl.mean().clamp_min(total).expand(len(terms.kl))
+        groups: Sequence[Tensor] = terms.kl_dims.mean(0).split(self.config.group_size)
+        return torch.stack([g.sum().clamp_min(bits * len(g)) for g in groups]).sum().expand(len(terms.kl))
