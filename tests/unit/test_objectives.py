@@ -150,6 +150,30 @@ class TestWordDropout:
         assert not torch.equal(first, other)
         assert torch.equal(torch.get_rng_state(), before)
 
+    def shares(self, at, **settings):
+        strategy = WordDropout(WordDropoutConfig(**settings))
+        strategy.build(DIMS)
+        words = self.batch.tokens > UNK
+        found = [strategy.corrupt_decoder(self.batch, step, noise()).tokens == UNK for step in at]
+        return [float((replaced & words).sum() / words.sum()) for replaced in found]
+
+    def test_a_schedule_takes_the_rate_linearly_to_its_end(self):
+        found = self.shares((0, 5, 10, 10**6), rate=1.0, end_rate=0.0, steps=10)
+        assert (found[0], found[2], found[3]) == (1.0, 0.0, 0.0)
+        assert found[1] == pytest.approx(0.5, abs=0.05)
+        assert self.shares(range(25), rate=0.2, end_rate=0.9, epochs=1) == self.shares(
+            range(25), rate=0.2, end_rate=0.9, steps=20
+        )
+
+    def test_without_a_schedule_the_step_does_not_matter(self):
+        assert len(set(self.shares((0, 7, 10**6), rate=0.4))) == 1
+
+    def test_half_a_schedule_is_refused(self):
+        with pytest.raises(ValueError, match="end_rate needs the length"):
+            WordDropoutConfig(end_rate=0.1)
+        with pytest.raises(ValueError, match="a schedule needs end_rate"):
+            WordDropoutConfig(steps=3)
+
     def test_the_targets_and_the_encoder_stay_clean(self):
         model, batch = tiny_vae(), batch_of()
         strategy = WordDropout(WordDropoutConfig(rate=1.0))
