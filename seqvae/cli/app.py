@@ -6,7 +6,9 @@ from typing import Annotated
 
 import typer
 
+from seqvae.cli import config
 from seqvae.cli.evaluate import evaluate
+from seqvae.cli.explain import explain
 from seqvae.cli.generate import interpolate, reconstruct, sample
 from seqvae.cli.train import train
 from seqvae.cli.usage import verbs
@@ -24,6 +26,8 @@ app.command("eval")(evaluate)
 app.command()(sample)
 app.command()(interpolate)
 app.command()(reconstruct)
+app.add_typer(config.app)
+app.command()(explain)
 
 
 def _show_version(wanted: bool) -> None:

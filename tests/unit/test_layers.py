@@ -14,6 +14,7 @@ PACKAGE = Path(seqvae.__file__).parent
 
 LAYERS = {
     "seqvae.errors": 0,
+    "seqvae.error_catalogue": 0,
     "seqvae.types": 0,
     "seqvae.gaussian": 0,
     "seqvae.shipped": 0,
@@ -27,6 +28,7 @@ LAYERS = {
     "seqvae.training.settings": 1,
     "seqvae.training.optim": 1,
     "seqvae.config": 2,
+    "seqvae.setting_docs": 2,
     "seqvae.evaluation": 2,
     "seqvae.generation": 2,
     "seqvae.training": 3,
