@@ -313,7 +313,7 @@ def _suggest(path: ValuePath, data: Any, cls: type[BaseModel]) -> str:
     """
     fields, wrong = _fields(path[:-1], data, cls), str(path[-1])
     models = models_in(_annotation_at(cls, data, path[:-1]))
-    others = [f"`{_tag(models)}: {_names(model)[0]}`" for model in models if wrong in model.model_fields]
+    others = [f"`{tag_of(models)}: {kinds_of(model)[0]}`" for model in models if wrong in model.model_fields]
     if others:
         return f"`{wrong}` is a setting of {' and of '.join(others)}"
     near = difflib.get_close_matches(wrong, fields, n=1)

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from sentencepiece import SentencePieceProcessor
 
 MODEL_NAME = "tokenizer.model"
-MAX_MODEL_BYTES = 64 * 2**20
-"""The largest vocabularies in use, of a quarter of a million pieces, take 5 MB."""
+MAX_MODEL_BYTES, MAX_PIECES = 32 * 2**20, 2**20
+"""Bounds for a file that may come from anywhere; a quarter of a million pieces, as large as in use, take 5 MB."""
 
 _DRAW = 0x5EED
 """Seed of the training sample: fixed, so that equal text gives equal pieces."""
@@ -119,6 +119,8 @@ class SentencePieceTokenizer:
         self.space_before = space_before
         self._processor = _processor(model)
         size = self._processor.get_piece_size()
+        if size > MAX_PIECES:
+            raise ValueError(f"it has {size:,} pieces, and at most {MAX_PIECES:,} are read")
         kept = [index for index in range(size) if not _is_apart(self._processor, index)]
         if not kept:
             raise ValueError("it has no piece that text could produce")
@@ -151,7 +153,7 @@ class SentencePieceTokenizer:
         try:
             return cls(_read_model(path), lowercase=config.lowercase, normalization=config.normalization)
         except ValueError as error:
-            raise _unusable(path, f"this is no SentencePiece model: {error}") from None
+            raise _unusable(path, f"this SentencePiece model cannot be used: {error}") from None
 
     @property
     def vocab_size(self) -> int:
@@ -239,7 +241,7 @@ def _read_model(path: Path) -> bytes:
     """The content of a SentencePiece model file that the user names. Raises E411 where it cannot be read."""
     path = path.expanduser()
     if not path.is_file():
-        raise _unusable(path, "there is no such file", f"relative paths start at {Path.cwd()}")
+        raise _unusable(path, "there is no such `tokenizer.model_file`", f"relative paths start at {Path.cwd()}")
     try:
         if path.stat().st_size > MAX_MODEL_BYTES:
             raise _unusable(path, f"it is larger than {MAX_MODEL_BYTES // 2**20} MB: this is no SentencePiece model")
@@ -249,7 +251,7 @@ def _read_model(path: Path) -> bytes:
 
 
 def _unusable(path: Path, what: str, hint: str = "name the `.model` file that SentencePiece wrote") -> SeqVAEError:
-    return SeqVAEError("E411", f"`tokenizer.model_file`: {what}", where=Location(path), hint=hint)
+    return SeqVAEError("E411", what, where=Location(path), hint=hint)
 
 
 def _processor(model: bytes) -> "SentencePieceProcessor":
@@ -258,7 +260,8 @@ def _processor(model: bytes) -> "SentencePieceProcessor":
     try:
         return SentencePieceProcessor(model_proto=model)
     except (RuntimeError, ValueError, TypeError) as error:
-        raise ValueError(_message(error)) from None
+        said = _message(error)
+        raise ValueError("it is damaged or of another format" if "ParseFromArray" in said else said) from None
 
 
 def _is_apart(processor: "SentencePieceProcessor", index: int) -> bool:
@@ -336,6 +339,7 @@ def _untrainable(message: str, config: SentencePieceTokenizerConfig) -> SeqVAEEr
 
 
 def _message(error: Exception) -> str:
-    """SentencePiece's message without the place in its source."""
-    text = re.sub(r"^INTERNAL: (src/\S+\(\d+\) )?(\[.*?\] )?", "", str(error)).strip()
-    return text or str(error)
+    """SentencePiece's message without the place in its source; what it checked there, where it says no more."""
+    found = re.fullmatch(r"(?:INTERNAL: )?(?:src/\S+\(\d+\) )?(\[.*?\] )?(.*)", str(error), re.DOTALL)
+    checked, said = (found[1], found[2]) if found else (None, str(error))
+    return said.strip() or f"it fails the check {(checked or '').strip()}"
