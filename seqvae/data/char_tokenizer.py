@@ -121,6 +121,10 @@ class CharTokenizer:
     def vocab_size(self) -> int:
         return len(self._shown)
 
+    @property
+    def vocabulary(self) -> list[str]:
+        return list(self._shown)
+
     def encode(self, text: str) -> list[int]:
         return list(map(self._ids.__getitem__, fold(text, self.lowercase, self.normalization)))
 

@@ -159,6 +159,11 @@ class SentencePieceTokenizer:
     def vocab_size(self) -> int:
         return len(self._shown)
 
+    @property
+    def vocabulary(self) -> list[str]:
+        kept = [index for index, identity in enumerate(self._ids) if identity >= len(SPECIALS)]
+        return [*SPECIALS, *map(self._processor.id_to_piece, kept)]
+
     def encode(self, text: str) -> list[int]:
         text, ids = self._read(text), self._ids
         if _APART.search(text) is None:

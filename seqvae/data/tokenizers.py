@@ -43,6 +43,10 @@ class Tokenizer(Protocol):
     @property
     def vocab_size(self) -> int: ...
 
+    @property
+    def vocabulary(self) -> list[str]:
+        """Every token by its id, as `tokens` writes it; the four special ones come first."""
+
     def encode(self, text: str) -> list[int]:
         """Ids of one sentence, without BOS and EOS; what is not known gives UNK."""
 

@@ -108,6 +108,10 @@ class WordTokenizer:
     def vocab_size(self) -> int:
         return len(self._shown)
 
+    @property
+    def vocabulary(self) -> list[str]:
+        return list(self._shown)
+
     def encode(self, text: str) -> list[int]:
         ids = self._ids
         return [ids.get(word, UNK) for word in self._fold(text).split()]

@@ -98,10 +98,10 @@ class SeqVAE(nn.Module):
         return {name: modules for name, modules in present.items() if modules}
 
     def reset(self, part: str) -> None:
-        """Draw the parameters of one part anew (from the global random state)."""
+        """Draw the parameters of one part anew (from the global random state), but for those that are frozen."""
         for module in self.parts()[part]:
             for child in module.modules():
-                if hasattr(child, "reset_parameters"):
+                if hasattr(child, "reset_parameters") and not _frozen(child):
                     child.reset_parameters()
         self._draw(part)
 
@@ -181,8 +181,16 @@ class SeqVAE(nn.Module):
         init = self.config.init
         for module in self.parts()[part]:
             for child in module.modules():
+                if _frozen(child):
+                    continue
                 if isinstance(child, nn.Embedding):
                     child.weight.uniform_(-init.embeddings, init.embeddings)
                 elif init.weights is not None and isinstance(child, (nn.RNNBase, nn.Linear)):
                     for parameter in child.parameters():
                         parameter.uniform_(-init.weights, init.weights)
+
+
+def _frozen(module: nn.Module) -> bool:
+    """Whether its own parameters are all kept out of training."""
+    own = list(module.parameters(recurse=False))
+    return bool(own) and not any(parameter.requires_grad for parameter in own)

@@ -26,6 +26,7 @@ from seqvae.io import pretrained, storage
 from seqvae.models.vae import SeqVAE
 from seqvae.textvae import TextVAE
 from seqvae.training import state as states
+from seqvae.training.embeddings import PretrainedEmbeddings
 from seqvae.training.lock import LOCK, locked
 from seqvae.training.loggers import MetricsFile, PlainLog
 from seqvae.training.phases import check_resets, resolve_phases
@@ -87,9 +88,12 @@ def as_config(config: Config | str | Path | Mapping[str, Any]) -> Config:
 
 
 def _rooted(config: Config) -> Config:
-    """The same text from wherever the run is evaluated or gone on with: its paths in full."""
+    """The same files from wherever the run is evaluated or gone on with: their paths in full."""
     given = {split: getattr(config.data, split) for split in SPLITS}
     paths = {f"data.{split}": path.expanduser().resolve() for split, path in given.items() if path is not None}
+    if config.train.pretrained_embeddings is not None:
+        vectors = config.train.pretrained_embeddings.path.expanduser().resolve()
+        paths["train.pretrained_embeddings.path"] = vectors
     return config.replace(**paths) if paths else config
 
 
@@ -187,11 +191,16 @@ def _train(config: Config, folder: Path, observers: Sequence[Observer]) -> Run:
     _check_data(folder, prepared, resumed=checkpoint is not None)
     torch.manual_seed(config.train.seed)
     model = SeqVAE(config.model, prepared.tokenizer.vocab_size).to(runtime.device)
-    check_resets(resolve_phases(config.objective, config.train), model.parts())
+    phases = resolve_phases(config.objective, config.train)
+    check_resets(phases, model.parts())
+    if config.train.pretrained_embeddings is not None:
+        pretrained_embeddings = PretrainedEmbeddings(config.train.pretrained_embeddings, model, phases)
+        if checkpoint is None:
+            notes += pretrained_embeddings.write(prepared.tokenizer)
     states.set_aside_newer(folder / CHECKPOINTS, checkpoint)
     if checkpoint is None:  # The config comes first: with it, whatever a crash leaves can be resumed.
         storage.write_bytes(folder / CONFIG, config.to_yaml().encode())
-        storage.write_json(folder / PROVENANCE, _provenance(prepared, runtime))
+        storage.write_json(folder / PROVENANCE, _provenance(config, prepared, runtime))
     metrics = MetricsFile(folder / METRICS, keep_bytes=0 if checkpoint is None else checkpoint.log_bytes)
     with _text_log(folder / LOG) as log:
         try:
@@ -282,7 +291,8 @@ def _data(prepared: Prepared) -> dict[str, dict[str, Any]]:
     }
 
 
-def _provenance(prepared: Prepared, runtime: Runtime) -> dict[str, Any]:
+def _provenance(config: Config, prepared: Prepared, runtime: Runtime) -> dict[str, Any]:
+    vectors = config.train.pretrained_embeddings
     libraries = {name: importlib.metadata.version(name) for name in ("torch", "numpy", "safetensors")}
     return {
         "schema_version": storage.SCHEMA_VERSION,
@@ -298,6 +308,7 @@ def _provenance(prepared: Prepared, runtime: Runtime) -> dict[str, Any]:
         "precision": runtime.precision,
         "threads": runtime.threads,
         "data": _data(prepared),
+        "pretrained_embeddings_sha256": None if vectors is None else storage.sha256_file(vectors.path),
     }
 
 

@@ -1,5 +1,6 @@
 """Settings of the training loop (section ``train``) and of its phases."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -88,6 +89,16 @@ class PhaseConfig(_Settings):
         return self
 
 
+class PretrainedEmbeddingsConfig(_Settings):
+    """Word vectors that the token embeddings begin with."""
+
+    path: Path = Field(description="word2vec, GloVe or fastText as text (plain or .gz), or a .safetensors file")
+    freeze: bool = Field(False, description="keep the embeddings as they begin, those of words without a vector too")
+    parts: tuple[Literal["encoder", "decoder"], ...] = Field(
+        ("encoder", "decoder"), min_length=1, description="whose embeddings begin so"
+    )
+
+
 class TrainConfig(_Settings):
     """Settings of the training loop (section ``train``)."""
 
@@ -113,4 +124,7 @@ class TrainConfig(_Settings):
     save_every: int | None = Field(None, ge=1, description="updates between checkpoints; null: at each validation")
     keep_checkpoints: int = Field(2, ge=1, description="checkpoints kept in the run")
     log_every: int = Field(50, ge=1, description="updates between lines of metrics")
+    pretrained_embeddings: PretrainedEmbeddingsConfig | None = Field(
+        None, description="word vectors that the token embeddings begin with"
+    )
     phases: tuple[PhaseConfig, ...] = Field((), description="phases in order; none: one phase made of these settings")
