@@ -70,7 +70,13 @@ def collate(store: TokenStore, rows: Int64[np.ndarray, " B"]) -> Batch:
     inside = columns < lengths[:, None]
     tokens = np.full(inside.shape, PAD, dtype=np.int64)
     tokens[inside] = store.tokens[(starts[:, None] + columns)[inside]]
-    return Batch(tokens=torch.from_numpy(tokens), lengths=torch.from_numpy(lengths), rows=torch.from_numpy(rows.copy()))
+    labels = None if store.labels is None else torch.from_numpy(store.labels[rows].astype(np.int64))
+    return Batch(
+        tokens=torch.from_numpy(tokens),
+        lengths=torch.from_numpy(lengths),
+        rows=torch.from_numpy(rows.copy()),
+        labels=labels,
+    )
 
 
 def _typical_batch(lengths: np.ndarray, batch_size: int | None, batch_tokens: int | None) -> int:

@@ -1,5 +1,6 @@
 """The folder where what was fetched, read once or prepared is kept, and what keeps it tidy."""
 
+import errno
 import functools
 import hashlib
 import os
@@ -31,9 +32,12 @@ def user_cache() -> Path:
 
 @contextmanager
 def writing_cache(folder: Path) -> Iterator[None]:
-    """Turns what the disk answers into an error that says how to choose another cache."""
+    """Makes the parent of ``folder``, and turns what the disk answers into an error that says how to choose another."""
     try:
         with storage.storage_errors(folder):
+            if folder.parent.is_file():
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder.parent))
+            folder.parent.mkdir(parents=True, exist_ok=True)
             yield
     except PermissionError as error:  # pooch raises one without its number
         raise SeqVAEError("E702", f"the cache: {error}", where=str(folder), hint=_OTHER_CACHE) from error

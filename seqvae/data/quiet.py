@@ -10,16 +10,15 @@ from seqvae.data.cache import user_cache
 
 
 @contextmanager
-def quiet(*loggers: str) -> Iterator[None]:
+def quiet(*loggers: logging.Logger) -> Iterator[None]:
     """Within the block these loggers say nothing: what goes wrong is said by our own error."""
-    found = [logging.getLogger(name) for name in loggers]
-    levels = [logger.level for logger in found]
+    levels = [logger.level for logger in loggers]
     try:
-        for logger in found:
+        for logger in loggers:
             logger.setLevel(logging.CRITICAL + 1)
         yield
     finally:
-        for logger, level in zip(found, levels, strict=True):
+        for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
 
 
@@ -34,7 +33,7 @@ def quiet_datasets() -> Iterator[Path | None]:
     bars = datasets.utils.are_progress_bars_disabled()
     datasets.disable_progress_bars()
     try:
-        with quiet("datasets", "huggingface_hub", "fsspec"):
+        with quiet(*map(logging.getLogger, ("datasets", "huggingface_hub", "fsspec"))):
             yield user_cache() / "datasets" if os.environ.get("SEQVAE_CACHE") else None
     finally:
         if not bars:

@@ -61,6 +61,11 @@ class Source(ABC):
     def labelled(self) -> bool:
         """Whether each row has a label."""
 
+    @property
+    def label_name(self) -> str:
+        """Where an error about a label points."""
+        return self.name
+
     @abstractmethod
     def identity(self) -> dict[str, object]:
         """What decides the rows of this source, whatever its path."""
@@ -152,6 +157,10 @@ class TextSource(FileSource):
     @property
     def labelled(self) -> bool:
         return self.labels is not None
+
+    @property
+    def label_name(self) -> str:
+        return self.name if self.labels is None else str(self.labels)
 
     @cached_property
     def _labels_sha256(self) -> str:

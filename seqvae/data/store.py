@@ -2,31 +2,33 @@
 
 A store is a folder with ``tokens.npy`` (every sentence with its BOS and EOS, one after another, in 16 or 32 bits),
 ``offsets.npy`` (where each sentence begins, and where the last one ends), ``lines.npy`` (the line of the source file
-that each came from) and ``store.json`` (counts, source, tokenizer). `prepare` makes stores once and keeps them in a
-cache.
+that each came from), where there are labels ``labels.npy`` (the class of each), and ``store.json`` (counts, source,
+tokenizer, names of the classes). `prepare` makes stores once and keeps them in a cache.
 """
 
 import errno
 import hashlib
 import json
-from collections.abc import Callable, Collection, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Literal, TypeVar
 
 import numpy as np
-from jaxtyping import Int64, Integer
+from jaxtyping import Int32, Int64, Integer
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from seqvae.data.arrays import ArrayWriter, map_array
-from seqvae.data.corpora import DataConfig, corpus_notes, resolve, user_cache, writing_cache
-from seqvae.data.sources import TextSource, is_blank
+from seqvae.data.cache import sweep, user_cache, writing_cache
+from seqvae.data.corpora import DataConfig, corpus_notes, resolve
+from seqvae.data.labels import class_names, class_number
+from seqvae.data.row_encoder import RowEncoder, StoreStats
+from seqvae.data.sources import Source, is_blank
 from seqvae.data.tokenizers import Tokenizer, TokenizerConfig, given_tokenizer, load_tokenizer, train_tokenizer
 from seqvae.errors import Location, SeqVAEError
 from seqvae.io import storage
-from seqvae.types import BOS, EOS, UNK
 
 SCHEMA_VERSION = 1
 FILE_NAME = "store.json"
@@ -38,29 +40,6 @@ _OVERTAKEN = {errno.EEXIST, errno.ENOTEMPTY, errno.ENOENT}
 """What the file system answers where another process put the same entry of the cache in place first."""
 
 Entry = TypeVar("Entry")
-
-
-@dataclass(frozen=True, kw_only=True)
-class StoreStats:
-    """Counts over one split, after what is too long was dropped or truncated."""
-
-    rows: int
-    tokens: int
-    """Predicted tokens: EOS counted, BOS not."""
-    words: int
-    """Words between white space."""
-    characters: int
-    """Unicode code points of the lines, without the line end."""
-    unknown: int
-    """Tokens that are the unknown token."""
-    blank_dropped: int
-    too_long: int
-    """Sentences longer than the limit, dropped or truncated."""
-
-    @property
-    def unknown_rate(self) -> float:
-        """Share of the tokens (EOS not counted) that are unknown; 0 where there are none."""
-        return self.unknown / max(1, self.tokens - self.rows)
 
 
 class TokenStore:
@@ -80,9 +59,12 @@ class TokenStore:
         lines: Int64[np.ndarray, " rows"],
         stats: StoreStats,
         fingerprint: str,
+        labels: Int32[np.ndarray, " rows"] | None = None,
+        classes: Sequence[str] | None = None,
     ):
         self.tokens, self.offsets, self.lines = tokens, offsets, lines
         self.stats, self.fingerprint = stats, fingerprint
+        self.labels, self.classes = labels, classes
 
     @classmethod
     def from_texts(cls, texts: Iterable[str], tokenizer: Tokenizer) -> "TokenStore":
@@ -110,10 +92,18 @@ class TokenStore:
             size = described.stats.tokens + described.stats.rows
             tokens = map_array(folder / "tokens.npy", described.token_type, size)
             lines = map_array(folder / "lines.npy", "<i8", described.stats.rows)
+            labelled = described.classes is not None
+            labels = map_array(folder / "labels.npy", "<i4", described.stats.rows) if labelled else None
         except (OSError, ValueError) as error:
             raise _damaged(folder, f"bad {FILE_NAME}" if isinstance(error, ValidationError) else str(error)) from None
         return cls(
-            tokens=tokens, offsets=offsets, lines=lines, stats=described.stats, fingerprint=described.fingerprint
+            tokens=tokens,
+            offsets=offsets,
+            lines=lines,
+            stats=described.stats,
+            fingerprint=described.fingerprint,
+            labels=labels,
+            classes=described.classes,
         )
 
     def __len__(self) -> int:
@@ -131,83 +121,36 @@ class TokenStore:
         return np.diff(self.offsets)
 
 
-class RowEncoder:
-    """Text to the ids of a row, with its BOS and EOS; counts what it sees.
-
-    ``max_length`` is in tokens without BOS and EOS. With "error" a longer sentence raises E310, naming its line.
-    """
-
-    def __init__(
-        self,
-        tokenizer: Tokenizer,
-        *,
-        max_length: int | None = None,
-        too_long: Literal["drop", "truncate", "error"] = "drop",
-        name: str = "",
-    ):
-        self.tokenizer, self.max_length, self.too_long, self.name = tokenizer, max_length, too_long, name
-        self.blank_dropped = 0
-        self._rows = self._tokens = self._words = self._characters = self._unknown = self._long = 0
-
-    def encode(self, line: int, text: str) -> list[int] | None:
-        """The ids of the row, or None where the sentence is dropped."""
-        ids = self.tokenizer.encode(text)
-        if self.max_length is not None and len(ids) > self.max_length:
-            self._long += 1
-            if self.too_long == "error":
-                raise SeqVAEError(
-                    "E310",
-                    f"a sentence of {len(ids)} tokens is longer than data.max_length={self.max_length}",
-                    where=Location(self.name, line),
-                    hint="raise `data.max_length`, or set `data.too_long` to drop or truncate",
-                )
-            if self.too_long == "drop":
-                return None
-            ids = ids[: self.max_length]
-            text = self.tokenizer.decode(ids)  # so that words and characters are those of the tokens kept
-        self._rows += 1
-        self._tokens += len(ids) + 1
-        self._words += len(text.split())
-        self._characters += len(text)
-        self._unknown += ids.count(UNK)
-        return [BOS, *ids, EOS]
-
-    def stats(self) -> StoreStats:
-        """The counts so far."""
-        return StoreStats(
-            rows=self._rows,
-            tokens=self._tokens,
-            words=self._words,
-            characters=self._characters,
-            unknown=self._unknown,
-            blank_dropped=self.blank_dropped,
-            too_long=self._long,
-        )
-
-
 def write_store(
-    folder: Path, lines: Iterable[tuple[int, str]], encoder: RowEncoder, *, fingerprint: str, source: dict[str, object]
+    folder: Path, source: Source, encoder: RowEncoder, *, fingerprint: str, classes: Sequence[str] | None = None
 ) -> None:
-    """Writes a store into the empty ``folder``, in memory that does not grow with the text.
+    """Writes the rows of ``source`` as a store into the empty ``folder``, in memory that does not grow with the text.
 
-    ``lines`` are (line number, text); blank ones are dropped and counted. Raises E312 where no row is left.
+    Blank rows are dropped and counted. With ``classes`` each row has a label, which is one of them (else E325). Raises
+    E312 where no row is left.
     """
     token_type = _token_type(encoder.tokenizer.vocab_size)
-    with (
-        ArrayWriter(folder / "tokens.npy", token_type) as tokens,
-        ArrayWriter(folder / "offsets.npy", "<i8") as offsets,
-        ArrayWriter(folder / "lines.npy", "<i8") as numbers,
-    ):
-        offsets.extend([0])
-        for number, text in lines:
-            if is_blank(text):
+    with ExitStack() as stack:
+        arrays = {"tokens": token_type, "offsets": "<i8", "lines": "<i8"} | (
+            {} if classes is None else {"labels": "<i4"}
+        )
+        writers = {name: stack.enter_context(ArrayWriter(folder / f"{name}.npy", arrays[name])) for name in arrays}
+        class_of = {name: number for number, name in enumerate(classes or ())}
+        writers["offsets"].extend([0])
+        for row in source.rows():
+            if is_blank(row.text):
                 encoder.blank_dropped += 1
                 continue
-            ids = encoder.encode(number, text)
-            if ids is not None:
-                tokens.extend(ids)
-                offsets.extend([tokens.items])
-                numbers.extend([number])
+            label = None if classes is None else class_number(row, class_of, source)
+            ids = encoder.encode(row.number, row.text)
+            if ids is None:
+                continue
+            encoder.joined += row.joined
+            writers["tokens"].extend(ids)
+            writers["offsets"].extend([writers["tokens"].items])
+            writers["lines"].extend([row.number])
+            if label is not None:
+                writers["labels"].extend([label])
     stats = encoder.stats()
     if stats.rows == 0:
         raise SeqVAEError(
@@ -219,10 +162,11 @@ def write_store(
     description = _Description(
         schema_version=SCHEMA_VERSION,
         fingerprint=fingerprint,
-        source=source,
+        source=source.identity(),
         tokenizer=encoder.tokenizer.fingerprint(),
         token_type=token_type,
         stats=stats,
+        classes=None if classes is None else list(classes),
     )
     storage.write_json(folder / FILE_NAME, description.model_dump())
 
@@ -238,6 +182,8 @@ class _Description(BaseModel):
     tokenizer: str
     token_type: Literal["<u2", "<u4"]
     stats: StoreStats
+    classes: list[str] | None = None
+    """Names of the classes that ``labels.npy`` numbers; stores made before there were labels have none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -249,6 +195,8 @@ class Prepared:
     notes: list[str]
     sources: dict[str, dict[str, object]]
     """What each split was read from: the sha256 of the file, and which of its rows."""
+    classes: list[str] | None = None
+    """Names of the classes, where the rows have labels."""
 
 
 def prepare(
@@ -257,13 +205,15 @@ def prepare(
     *,
     cache: Path | None = None,
     splits: Collection[str] | None = None,
+    classes: Sequence[str] | None = None,
 ) -> Prepared:
     """The text of ``data`` as token stores: made once, then found in the cache by what they were made from.
 
     A tokenizer config trains the tokenizer on the training rows; a tokenizer (of a saved model) is used as it is.
     ``splits`` names those wanted (default: all there are). ``cache`` defaults to ``$SEQVAE_CACHE``, else the user's
-    cache folder. Several processes may prepare at once. Raises what `resolve` and reading raise, E313 for training
-    and validation text without a known word (of other text it is a note), E7xx where the cache cannot be written.
+    cache folder. Where rows have labels, ``classes`` are those of a saved model; default: those of the training text.
+    Several processes may prepare at once. Raises what `resolve` and reading raise, E313 for training and validation
+    text without a known word (of other text it is a note), E7xx where the cache cannot be written.
     """
     training = isinstance(tokenizer, BaseModel)
     required = {"train", "valid"} if splits is None else {*splits, *(["train"] if training else [])}
@@ -272,17 +222,32 @@ def prepare(
     folder = Path(user_cache() if cache is None else cache) / "prepared"
     if training:
         tokenizer = _trained(tokenizer, sources["train"], folder)
-    stores = {split: _stored(data, sources[split], tokenizer, folder) for split in wanted}
+    sweep(folder)
+    if classes is None and any(sources[split].labelled for split in wanted):
+        classes = _classes([sources["train"]] if "train" in sources else [sources[split] for split in wanted], folder)
+    stores = {split: _stored(data, sources[split], tokenizer, classes, folder) for split in wanted}
     notes = corpus_notes(data, {split: sources[split] for split in wanted})
     for split, store in stores.items():
         if training and split != "test":
             _require_known(split, sources[split].name, store.stats, tokenizer)
         notes += _notes(split, store.stats, data, tokenizer)
     read = {split: sources[split].identity() for split in wanted}
-    return Prepared(tokenizer=tokenizer, splits=stores, notes=notes, sources=read)
+    classes = None if classes is None else list(classes)
+    return Prepared(tokenizer=tokenizer, splits=stores, notes=notes, sources=read, classes=classes)
 
 
-def _trained(config: TokenizerConfig, source: TextSource, folder: Path) -> Tokenizer:
+def _classes(sources: list[Source], folder: Path) -> list[str]:
+    """The classes of these sources, found in the cache where they were looked for before."""
+    key = {"schema_version": SCHEMA_VERSION, "classes_of": [source.identity() for source in sources]}
+    file = "classes.json"
+    return _entry(
+        folder / _digest(key),
+        lambda place: storage.write_json(place / file, class_names(sources)),
+        lambda place: storage.read_json(place / file),
+    )
+
+
+def _trained(config: TokenizerConfig, source: Source, folder: Path) -> Tokenizer:
     given = given_tokenizer(config)
     if given is not None:
         return given
@@ -294,15 +259,20 @@ def _trained(config: TokenizerConfig, source: TextSource, folder: Path) -> Token
     return _entry(folder / _digest(key), write, load_tokenizer)
 
 
-def _stored(data: DataConfig, source: TextSource, tokenizer: Tokenizer, folder: Path) -> TokenStore:
+def _stored(
+    data: DataConfig, source: Source, tokenizer: Tokenizer, classes: Sequence[str] | None, folder: Path
+) -> TokenStore:
     limit = {} if data.max_length is None else {"max_length": data.max_length, "too_long": data.too_long}
-    identity = source.identity()
-    key = {"schema_version": SCHEMA_VERSION, "source": identity, "tokenizer": tokenizer.fingerprint(), **limit}
+    key = {"schema_version": SCHEMA_VERSION, "source": source.identity(), "tokenizer": tokenizer.fingerprint(), **limit}
+    if not source.labelled:
+        classes = None
+    if classes is not None:
+        key["classes"] = list(classes)
     fingerprint = _digest(key)
 
     def write(place: Path) -> None:
         encoder = RowEncoder(tokenizer, name=source.name, **limit)
-        write_store(place, source.lines(), encoder, fingerprint=fingerprint, source=identity)
+        write_store(place, source, encoder, fingerprint=fingerprint, classes=classes)
 
     return _entry(folder / fingerprint, write, TokenStore.open)
 
@@ -337,6 +307,8 @@ def _notes(split: str, stats: StoreStats, data: DataConfig, tokenizer: Tokenizer
     if stats.too_long:
         done = "dropped" if data.too_long == "drop" else "truncated"
         notes.append(f"{split}: {_count(stats.too_long, 'sentence')} longer than {data.max_length} tokens {done}")
+    if stats.joined:
+        notes.append(f"{split}: {_count(stats.joined, 'text')} with line breaks inside, read as one line each")
     if stats.unknown_rate > HIGH_UNKNOWN_RATE:
         notes.append(f"{split}: {stats.unknown_rate:.1%} of the tokens are unknown {tokenizer.unit}s")
     return notes

@@ -1,8 +1,8 @@
 """Tables: JSON lines, CSV, TSV and Parquet files, of which one column is the text and another may be the label.
 
-Parquet is read through `datasets`, as a stream. JSON lines and CSV are read here, line by line: guessing types over blocks
-of lines turns a text that looks like a date into a date, and a missing text into null (measured with datasets 5.2), and
-an error could not name its line. Every value is taken as it stands in the file: "NA" is a text.
+Parquet is read through `datasets`, as a stream. JSON lines and CSV are read here, line by line: guessing types over
+blocks of lines turns a text that looks like a date into a date, and a missing text into null (measured with datasets
+5.2), and an error could not name its line. Every value is taken as it stands in the file: "NA" is a text.
 """
 
 import csv

@@ -18,7 +18,7 @@ import torch
 
 import seqvae
 from seqvae.config import Config
-from seqvae.data.corpora import SPLITS
+from seqvae.data.corpora import full_paths
 from seqvae.data.store import Prepared, prepare
 from seqvae.errors import SeqVAEError
 from seqvae.evaluation.passes import evaluating
@@ -27,15 +27,13 @@ from seqvae.models.vae import SeqVAE
 from seqvae.textvae import TextVAE
 from seqvae.training import state as states
 from seqvae.training.embeddings import PretrainedEmbeddings
+from seqvae.training.layout import CHECKPOINTS, CONFIG, LOG, METRICS, MODEL, PROVENANCE
 from seqvae.training.lock import LOCK, locked
 from seqvae.training.loggers import MetricsFile, PlainLog
 from seqvae.training.phases import check_resets, resolve_phases
 from seqvae.training.runtime import Runtime
 from seqvae.training.task import Observer, Task
 from seqvae.training.trainer import Trainer
-
-CONFIG, PROVENANCE, METRICS, LOG = "config.yaml", "provenance.json", "metrics.jsonl", "log.txt"
-CHECKPOINTS, MODEL = "checkpoints", "model"
 
 
 @dataclass(frozen=True)
@@ -89,8 +87,7 @@ def as_config(config: Config | str | Path | Mapping[str, Any]) -> Config:
 
 def _rooted(config: Config) -> Config:
     """The same files from wherever the run is evaluated or gone on with: their paths in full."""
-    given = {split: getattr(config.data, split) for split in SPLITS}
-    paths = {f"data.{split}": path.expanduser().resolve() for split, path in given.items() if path is not None}
+    paths = {f"data.{split}": path for split, path in full_paths(config.data).items()}
     if config.train.pretrained_embeddings is not None:
         vectors = config.train.pretrained_embeddings.path.expanduser().resolve()
         paths["train.pretrained_embeddings.path"] = vectors

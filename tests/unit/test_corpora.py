@@ -4,13 +4,15 @@ import hashlib
 import http.server
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 from pydantic import ValidationError
 
-import seqvae.data.corpora as corpora
 import seqvae.shipped
-from seqvae.data.corpora import DataConfig, corpus_notes, resolve, user_cache
+from seqvae.data.cache import user_cache
+from seqvae.data.catalogue import CORPORA
+from seqvae.data.corpora import DataConfig, corpus_notes, resolve
 from seqvae.errors import SeqVAEError
 
 SPLITS = ("train", "valid", "test")
@@ -25,10 +27,18 @@ def elsewhere(tmp_path, monkeypatch):
     monkeypatch.setenv("SEQVAE_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("SEQVAE_DATA", raising=False)
     monkeypatch.setattr(seqvae.shipped, "_PACKAGE", tmp_path / "installed" / "seqvae")
-    monkeypatch.setattr(corpora, "PTB_URL", "http://127.0.0.1:9/")
+    change(monkeypatch, "ptb", url="http://127.0.0.1:9/")
     for name in ("NO_PROXY", "no_proxy"):
         monkeypatch.setenv(name, "127.0.0.1")
     return tmp_path
+
+
+def change(monkeypatch, name, **values):
+    monkeypatch.setitem(CORPORA, name, replace(CORPORA[name], **values))
+
+
+def hashes(content: dict[str, bytes]) -> dict[str, str]:
+    return {name: hashlib.sha256(data).hexdigest() for name, data in content.items()}
 
 
 def put(folder, names):
@@ -141,8 +151,8 @@ def test_a_local_copy_that_differs_is_used_and_noted(elsewhere, monkeypatch):
     notes = corpus_notes(config, resolve(config))
     assert len(notes) == 3
     assert all("sha256 differs" in note for note in notes)
-    right = {split: hashlib.sha256(f"text of {split}.txt\n".encode()).hexdigest() for split in SPLITS}
-    monkeypatch.setattr(corpora, "PTB_SHA256", right | {"test": "0" * 64})
+    right = hashes({f"{split}.txt": f"text of {split}.txt\n".encode() for split in SPLITS})
+    change(monkeypatch, "ptb", files=right | {"test.txt": "0" * 64})
     (note,) = corpus_notes(config, resolve(config))
     assert "test file" in note
     own = DataConfig(corpus="ptb", train="data/ptb/test.txt", valid="data/ptb/test.txt")
@@ -178,9 +188,8 @@ class Server:
 def server(monkeypatch):
     server = Server()
     server.files = {f"ptb.{split}.txt": f"<unk> of {split}\n".encode() for split in SPLITS}
-    hashes = {split: hashlib.sha256(server.files[f"ptb.{split}.txt"]).hexdigest() for split in SPLITS}
-    monkeypatch.setattr(corpora, "PTB_SHA256", hashes)
-    monkeypatch.setattr(corpora, "PTB_URL", server.url)
+    pinned = hashes({name.removeprefix("ptb."): content for name, content in server.files.items()})
+    change(monkeypatch, "ptb", files=pinned, url=server.url)
     monkeypatch.setattr(time, "sleep", lambda seconds: None)  # pooch waits a second before it tries again
     yield server
     server.http.shutdown()
@@ -195,7 +204,7 @@ def test_ptb_is_fetched_once_verified_and_without_a_word(elsewhere, server, capf
     config = DataConfig(corpus="ptb")
     sources = resolve(config)
     assert [list(source.lines()) for source in sources.values()] == [[(1, f"<unk> of {split}")] for split in SPLITS]
-    assert cached(elsewhere) == ["ptb.test.txt", "ptb.train.txt", "ptb.valid.txt"]
+    assert cached(elsewhere) == ["MANIFEST.json", "test.txt", "train.txt", "valid.txt"]
     assert corpus_notes(config, sources) == []
     resolve(config)
     assert len(server.asked) == 3
@@ -203,16 +212,20 @@ def test_ptb_is_fetched_once_verified_and_without_a_word(elsewhere, server, capf
 
 
 @pytest.mark.parametrize(
-    ("files", "said"), [({}, "404"), ({"ptb.train.txt": b"<html>moved</html>"}, "another sha256 than the published")]
+    ("files", "said", "asked"),
+    [
+        (None, "404", 2),
+        ({"ptb.train.txt": b"<html>moved</html>"}, "train.txt has another sha256 than the published files", 3),
+    ],
 )
-def test_a_wrong_answer_is_one_error_and_leaves_nothing(elsewhere, server, files, said):
-    server.files = files
+def test_a_wrong_answer_is_one_error_and_leaves_nothing(elsewhere, server, files, said, asked):
+    server.files = {} if files is None else server.files | files
     error = failure(DataConfig(corpus="ptb"))
     assert error.code == "E308"
     assert said in error.what
     assert server.url in error.what
     assert cached(elsewhere) == []
-    assert len(server.asked) == 2
+    assert len(server.asked) == asked
 
 
 def test_a_download_that_breaks_off_leaves_nothing(elsewhere, server):

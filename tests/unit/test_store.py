@@ -7,6 +7,7 @@ import random
 import shutil
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +16,35 @@ import pytest
 import seqvae
 import seqvae.data.arrays as arrays
 from seqvae.data.corpora import DataConfig
-from seqvae.data.store import RowEncoder, TokenStore, prepare, write_store
+from seqvae.data.row_encoder import RowEncoder
+from seqvae.data.sources import Row, Source
+from seqvae.data.store import TokenStore, prepare, write_store
 from seqvae.data.tokenizers import WordTokenizer, WordTokenizerConfig
 from seqvae.errors import SeqVAEError
 from seqvae.io import storage
 from seqvae.types import BOS, EOS, UNK
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rows(Source):
+    """Rows in memory."""
+
+    all_rows: tuple[Row, ...]
+
+    @classmethod
+    def of(cls, *texts: str) -> "Rows":
+        return cls(name="memory", all_rows=tuple(Row(number, text) for number, text in enumerate(texts, 1)))
+
+    @property
+    def labelled(self) -> bool:
+        return self.all_rows[0].label is not None
+
+    def identity(self) -> dict[str, object]:
+        return {"rows": [list(row) for row in self.all_rows]}
+
+    def _all_rows(self):
+        yield from self.all_rows
+
 
 WORDS = WordTokenizerConfig()
 TRAIN = "a b c\n\nb c\nc\n"
@@ -94,7 +119,7 @@ def test_ten_thousand_lines_come_back_as_written(tmp_path, monkeypatch):
     draw = random.Random(5)
     texts = [" ".join(draw.choices("abcdefg", k=draw.randint(1, 12))) for _ in range(10_000)]
     tokenizer = WordTokenizer(list("abcdefg"))
-    write_store(tmp_path, enumerate(texts, 1), RowEncoder(tokenizer), fingerprint="f", source={})
+    write_store(tmp_path, Rows.of(*texts), RowEncoder(tokenizer), fingerprint="f")
     store = TokenStore.open(tmp_path)
     assert isinstance(store.tokens, np.memmap)
     assert isinstance(store.offsets, np.memmap)
@@ -110,7 +135,7 @@ def test_ten_thousand_lines_come_back_as_written(tmp_path, monkeypatch):
 def test_ids_take_16_bits_where_they_fit_and_32_where_not(tmp_path, words, dtype):
     tokenizer = WordTokenizer([str(number) for number in range(words)])
     text = f"0 {words - 1}"
-    write_store(tmp_path, [(1, text)], RowEncoder(tokenizer), fingerprint="f", source={})
+    write_store(tmp_path, Rows.of(text), RowEncoder(tokenizer), fingerprint="f")
     store = TokenStore.open(tmp_path)
     assert store.tokens.dtype == dtype
     assert tokenizer.decode(store[0]) == text
@@ -119,7 +144,7 @@ def test_ids_take_16_bits_where_they_fit_and_32_where_not(tmp_path, words, dtype
 
 def test_opening_reads_no_tokens(tmp_path):
     tokenizer = WordTokenizer(["a"])
-    write_store(tmp_path, [(1, "a")], RowEncoder(tokenizer), fingerprint="f", source={})
+    write_store(tmp_path, Rows.of("a"), RowEncoder(tokenizer), fingerprint="f")
     described = json.loads((tmp_path / "store.json").read_text())
     described["stats"] |= {"rows": 10**9, "tokens": 20 * 10**9}
     (tmp_path / "store.json").write_text(json.dumps(described))
@@ -315,7 +340,7 @@ def test_a_damaged_entry_is_made_again(tmp_path, corpus, damage):
 
 
 def test_opening_a_damaged_store_says_so(tmp_path):
-    write_store(tmp_path, [(1, "a")], RowEncoder(WordTokenizer(["a"])), fingerprint="f", source={})
+    write_store(tmp_path, Rows.of("a"), RowEncoder(WordTokenizer(["a"])), fingerprint="f")
     good = (tmp_path / "store.json").read_text()
     for damage in ("", "{}", "[1]", good.replace('"rows": 1', '"rows": 2'), good.replace("<u2", "|O")):
         (tmp_path / "store.json").write_text(damage)
