@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from seqvae.cli import config
+from seqvae.cli import config, runs
 from seqvae.cli.evaluate import evaluate
 from seqvae.cli.explain import explain
 from seqvae.cli.generate import interpolate, reconstruct, sample
@@ -27,6 +27,7 @@ app.command()(sample)
 app.command()(interpolate)
 app.command()(reconstruct)
 app.add_typer(config.app)
+app.add_typer(runs.app)
 app.command()(explain)
 
 

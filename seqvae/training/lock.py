@@ -42,6 +42,36 @@ def locked(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+def is_held(folder: Path) -> bool:
+    """Whether a process trains the run now. Nobody is kept from beginning meanwhile, but for the moment of the test
+    where the process that wrote the lock file may live."""
+    path = folder / LOCK
+    try:
+        words = path.read_text(encoding="utf-8", errors="replace").split()
+        if words[:1] == ["process"] and words[-1] == platform.node() and not _lives(int(words[1])):
+            return False  # killed: the file stayed, the lock did not
+        descriptor = os.open(path, os.O_RDWR)
+    except (OSError, ValueError, IndexError):
+        return False
+    try:
+        return not _lock(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _lives(process: int) -> bool:
+    """Whether there is such a process; true where it cannot be told (on Windows, signal 0 would end it)."""
+    if os.name == "nt":
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True
+    return True
+
+
 def _take(path: Path) -> int:
     """An open, locked file; another process may have removed the one that we opened, so look again."""
     while True:

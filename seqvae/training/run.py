@@ -18,7 +18,7 @@ import torch
 
 import seqvae
 from seqvae.config import Config
-from seqvae.data.corpora import full_paths
+from seqvae.data.corpora import SPLITS
 from seqvae.data.store import Prepared, prepare
 from seqvae.errors import SeqVAEError
 from seqvae.evaluation.passes import evaluating
@@ -87,7 +87,8 @@ def as_config(config: Config | str | Path | Mapping[str, Any]) -> Config:
 
 def _rooted(config: Config) -> Config:
     """The same files from wherever the run is evaluated or gone on with: their paths in full."""
-    paths = {f"data.{split}": path for split, path in full_paths(config.data).items()}
+    given = {split: getattr(config.data, split) for split in SPLITS}
+    paths = {f"data.{split}": path.expanduser().resolve() for split, path in given.items() if path is not None}
     if config.train.pretrained_embeddings is not None:
         vectors = config.train.pretrained_embeddings.path.expanduser().resolve()
         paths["train.pretrained_embeddings.path"] = vectors
