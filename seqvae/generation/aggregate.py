@@ -1,12 +1,13 @@
 """Codes drawn from where the sentences of a corpus lie: a Gaussian mixture fitted to the aggregate posterior."""
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional
 
 from seqvae.data.batching import collate, evaluation_plan
 from seqvae.data.store import TokenStore
@@ -33,6 +34,8 @@ class Aggregate:
     factors: Float[Tensor, "C Z Z"]
     """Lower Cholesky factors of the covariances."""
     sentences: int
+    spherical: bool = False
+    """Whether codes are scaled to length 1, as those of a model on the sphere are."""
 
     def sample(self, n: int, *, generator: torch.Generator | None = None) -> Float[Tensor, "n Z"]:
         """``n`` codes, on the CPU: a component by its weight, then a point of its Gaussian."""
@@ -43,7 +46,7 @@ class Aggregate:
         for index in component.unique().tolist():
             drawn = component == index
             z[drawn] = self.means[index] + z[drawn] @ self.factors[index].T
-        return z
+        return functional.normalize(z, dim=-1) if self.spherical else z
 
 
 def fit_aggregate(
@@ -53,13 +56,15 @@ def fit_aggregate(
     components: int | None = None,
     seed: int = 0,
     noiseless: bool = False,
+    spherical: bool = False,
     batch_tokens: int = 16_384,
 ) -> Aggregate:
     """Fit a mixture with full covariances to one draw of q(z|x) for each sentence, or to its mean if ``noiseless``.
 
     At most `AT_MOST` sentences; `COMPONENTS` components, fewer for a small corpus. The same seed gives the same
     mixture. An autoencoder has no prior, and the codes of a VAE need not lie where its prior has its mass: drawing
-    from such a mixture serves both (Ghosh et al. 2020, "From variational to deterministic autoencoders").
+    from such a mixture serves both (Ghosh et al. 2020, "From variational to deterministic autoencoders"). Codes of a
+    ``spherical`` model are drawn from it and scaled to length 1.
 
     Errors: E245 for fewer than two sentences, E246 for too many components, E234 for codes that are not finite.
     """
@@ -76,7 +81,7 @@ def fit_aggregate(
         for some in evaluation_plan(store.lengths[rows], batch_tokens=batch_tokens):
             q = model.encode(collate(store, rows[some]).to(model.device))
             z[torch.from_numpy(some)] = one_code(q, rows[some], seed, noiseless=noiseless).float().cpu()
-    return _mixture(z.double().numpy(), components, seed)
+    return replace(_mixture(z.double().numpy(), components, seed), spherical=spherical)
 
 
 def _mixture(codes: Float[np.ndarray, "R Z"], components: int, seed: int) -> Aggregate:

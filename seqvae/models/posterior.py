@@ -8,9 +8,11 @@ from torch import nn
 from seqvae.models.posterior_batchnorm import BatchNormHead, BatchNormPosteriorConfig
 from seqvae.models.posterior_delta import DeltaHead, DeltaPosteriorConfig
 from seqvae.models.posterior_gaussian import GaussianHead, GaussianPosteriorConfig
+from seqvae.models.posterior_vmf import VMFHead, VMFPosteriorConfig
 
 PosteriorConfig = Annotated[
-    GaussianPosteriorConfig | BatchNormPosteriorConfig | DeltaPosteriorConfig, Field(discriminator="family")
+    GaussianPosteriorConfig | BatchNormPosteriorConfig | DeltaPosteriorConfig | VMFPosteriorConfig,
+    Field(discriminator="family"),
 ]
 """The settings of any one family (``model.posterior``), told apart by ``family``."""
 
@@ -24,3 +26,5 @@ def build_posterior(config: PosteriorConfig, features: int, latent_dim: int) -> 
             return BatchNormHead(config, features, latent_dim)
         case DeltaPosteriorConfig():
             return DeltaHead(config, features, latent_dim)
+        case VMFPosteriorConfig():
+            return VMFHead(config, features, latent_dim)

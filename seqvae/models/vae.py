@@ -1,6 +1,6 @@
 """SeqVAE: encoder, posterior, prior and decoder as one model over batches of token ids."""
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from jaxtyping import Float, Int
@@ -10,10 +10,11 @@ from torch import Tensor, nn
 from seqvae.models.cross_entropy import token_argmax, token_nll
 from seqvae.models.decoder import Decoder, DecoderConfig
 from seqvae.models.encoder import Encoder, EncoderConfig
-from seqvae.models.families import check_families
+from seqvae.models.families import check_families, fill_prior
 from seqvae.models.posterior import PosteriorConfig, build_posterior
 from seqvae.models.posterior_gaussian import GaussianPosteriorConfig
 from seqvae.models.prior import PriorConfig, build_prior
+from seqvae.models.prior_sphere import SpherePrior
 from seqvae.models.prior_standard import StandardPriorConfig
 from seqvae.types import PAD, Batch, Posterior, Terms
 
@@ -38,6 +39,11 @@ class ModelConfig(BaseModel):
     posterior: PosteriorConfig = Field(GaussianPosteriorConfig(), description="the family of q(z|x)")
     prior: PriorConfig = Field(StandardPriorConfig(), description="the prior p(z)")
     init: InitConfig = Field(InitConfig(), description="how parameters are drawn before training")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _prior_of_the_posterior(cls, settings: Any) -> Any:
+        return fill_prior(settings)
 
     @model_validator(mode="after")
     def _families(self) -> "ModelConfig":
@@ -86,6 +92,11 @@ class SeqVAE(nn.Module):
     @property
     def latent_dim(self) -> int:
         return self.config.latent_dim
+
+    @property
+    def spherical(self) -> bool:
+        """Whether codes lie on the unit sphere, and nowhere else."""
+        return isinstance(self.prior, SpherePrior)
 
     @property
     def device(self) -> torch.device:
