@@ -89,7 +89,7 @@ def test_every_dependency_is_pinned_for_the_tests_and_meets_its_own_floor():
     pins = {name.lower().replace("_", "-"): version for name, version in pins.items()}
     wanted = PROJECT["dependencies"] + PROJECT["optional-dependencies"]["dev"]
     for requirement in wanted:
-        name, floor = re.fullmatch(r"([A-Za-z0-9_-]+)>=([0-9.]+)", requirement).groups()
+        name, floor = re.fullmatch(r"([A-Za-z0-9_-]+)[>=]=([0-9.]+)", requirement).groups()
         pin = pins[name.lower()]
         assert tuple(map(int, re.findall(r"\d+", pin))) >= tuple(map(int, floor.split("."))), requirement
     assert "+" not in "".join(pins.values())
