@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from seqvae.cli import config, runs
+from seqvae.cli.encode import decode, encode, score
 from seqvae.cli.evaluate import evaluate
 from seqvae.cli.explain import explain
 from seqvae.cli.generate import interpolate, reconstruct, sample
@@ -26,6 +27,9 @@ app.command("eval")(evaluate)
 app.command()(sample)
 app.command()(interpolate)
 app.command()(reconstruct)
+app.command()(encode)
+app.command()(decode)
+app.command()(score)
 app.add_typer(config.app)
 app.add_typer(runs.app)
 app.command()(explain)

@@ -63,6 +63,31 @@ def emit_lines(lines: Iterable[str]) -> None:
         sys.stdout.flush()
 
 
+def emit_json_lines(values: Iterable[Any]) -> None:
+    """Prints one JSON object a line on stdout, each as soon as it is there; NaN and infinities are null."""
+    for value in values:
+        sys.stdout.write(json.dumps(jsonable(value), ensure_ascii=False, allow_nan=False) + "\n")
+        sys.stdout.flush()
+
+
+def emit_json_list(values: Iterable[Any]) -> None:
+    """Prints one JSON list on stdout, an item a line, each as soon as it is there; it never is in memory as a whole."""
+    before = "["
+    for value in values:
+        sys.stdout.write(f"{before}\n  {json.dumps(jsonable(value), ensure_ascii=False, allow_nan=False)}")
+        sys.stdout.flush()
+        before = ","
+    sys.stdout.write("[]\n" if before == "[" else "\n]\n")
+
+
+def emit_texts(texts: Iterable[str], *, as_json: bool) -> None:
+    """Prints one text a line, or a JSON list of objects that hold them."""
+    if as_json:
+        emit_json_list({"text": text} for text in texts)
+    else:
+        emit_lines(texts)
+
+
 @contextlib.contextmanager
 def run_verb() -> Iterator[None]:
     """Runs a verb: what goes wrong in the block becomes text on stderr and an exit code, never a bare traceback."""

@@ -1,63 +1,36 @@
 """``seqvae sample``, ``interpolate`` and ``reconstruct``."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from seqvae.cli.console import emit_json, emit_lines, run_verb, say
+from seqvae.cli.console import emit_json, emit_lines, emit_texts, run_verb, say
 from seqvae.cli.options import (
+    BeamOption,
     DeviceOption,
+    GreedyOption,
     JsonOption,
+    LengthOption,
     ModelOption,
     SeedOption,
+    TemperatureOption,
+    TopKOption,
+    TopPOption,
+    UnkOption,
     chosen_seed,
+    decoding,
+    drawing_generator,
     load_model,
     read_sentences,
     tell_unknown_words,
 )
+from seqvae.cli.sentences import ColumnOption, InputOption, Sentences, TextsArgument, as_sentences
 from seqvae.errors import SeqVAEError
 
 if TYPE_CHECKING:
     from seqvae.generation.aggregate import Aggregate
-    from seqvae.generation.decoding import DecodeConfig
     from seqvae.textvae import TextVAE
-
-GreedyOption = Annotated[bool, typer.Option("--greedy", help="Write the likeliest token at each step.")]
-BeamOption = Annotated[int | None, typer.Option("--beam", metavar="K", help="Beam search with K hypotheses.")]
-UnkOption = Annotated[bool, typer.Option("--allow-unk", help="Let <unk> be written.")]
-TemperatureOption = Annotated[
-    float | None, typer.Option("--temperature", metavar="T", help="Draw tokens, logits divided by T.")
-]
-TopKOption = Annotated[
-    int | None, typer.Option("--top-k", metavar="K", help="Draw tokens from the K likeliest of each step.")
-]
-TopPOption = Annotated[
-    float | None, typer.Option("--top-p", metavar="P", help="Draw tokens from the likeliest that hold probability P.")
-]
-LengthOption = Annotated[
-    int, typer.Option("--max-length", metavar="N", help="Most tokens in a sentence, its end counted.")
-]
-
-
-def _decoding(
-    *, default: Literal["greedy", "sample"], greedy: bool, beam: int | None, allow_unk: bool, max_length: int, **drawn
-) -> "DecodeConfig":
-    """The decoding that the options ask for; options that contradict each other are refused."""
-    from seqvae.generation.decoding import DecodeConfig
-
-    given = {name: value for name, value in drawn.items() if value is not None}
-    asked = {"greedy": greedy, "beam": beam is not None, "sample": bool(given)}
-    wanted = [name for name, is_asked in asked.items() if is_asked]
-    if len(wanted) > 1:
-        options = {"greedy": "--greedy", "beam": "--beam", "sample": "--" + next(iter(given), "").replace("_", "-")}
-        what = f"{options[wanted[0]]} and {options[wanted[1]]} contradict each other"
-        raise SeqVAEError("E215", what, hint="--greedy and --beam draw nothing; leave one of the two away")
-    if beam is not None:
-        given["beam_size"] = beam
-    strategy = wanted[0] if wanted else default
-    return DecodeConfig(strategy=strategy, allow_unk=allow_unk, max_length=max_length, **given)
 
 
 @run_verb()
@@ -94,7 +67,7 @@ def sample(
     One line each on stdout. Tokens are drawn from the model as it is (temperature 1) unless an option says otherwise.
     """
     drawn = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
-    config = _decoding(default="sample", greedy=greedy, beam=beam, allow_unk=allow_unk, max_length=max_length, **drawn)
+    config = decoding(default="sample", greedy=greedy, beam=beam, allow_unk=allow_unk, max_length=max_length, **drawn)
     vae, folder = load_model(model, device)
     if source is None:
         source = "aggregate" if vae.noiseless else "prior"
@@ -105,7 +78,7 @@ def sample(
         raise SeqVAEError("E215", "--input and --from prior contradict each other", hint=hint)
     seed = chosen_seed(seed)
     mixture = _fit_aggregate(vae, folder, file, seed) if source == "aggregate" else None
-    _emit(vae.sample(n, source=mixture, seed=seed, config=config), json)
+    emit_texts(vae.sample(n, source=mixture, seed=seed, config=config), as_json=json)
 
 
 def _fit_aggregate(vae: "TextVAE", folder: Path, file: Path | None, seed: int) -> "Aggregate":
@@ -137,7 +110,8 @@ def interpolate(
     Each line on stdout is a place t between 0 and 1 and the sentence there, greedy unless --beam is given. The ends are
     reconstructions of the two sentences. Put `--` before sentences that begin with a dash.
     """
-    config = _decoding(default="greedy", greedy=False, beam=beam, allow_unk=allow_unk, max_length=max_length)
+    config = decoding(default="greedy", greedy=False, beam=beam, allow_unk=allow_unk, max_length=max_length)
+    a, b = as_sentences([a, b])
     vae, _ = load_model(model, device)
     tell_unknown_words(vae, [a, b])
     points = vae.interpolate(a, b, steps, path=path, config=config)
@@ -149,7 +123,9 @@ def interpolate(
 
 @run_verb()
 def reconstruct(
-    texts: Annotated[list[str], typer.Argument(metavar="TEXT...", help="Sentences.")],
+    texts: TextsArgument = None,
+    file: InputOption = None,
+    column: ColumnOption = None,
     model: ModelOption = None,
     temperature: TemperatureOption = None,
     top_k: TopKOption = None,
@@ -164,17 +140,13 @@ def reconstruct(
     """Send sentences through their latent code and back.
 
     One line each on stdout: what the decoder writes from the posterior mean, greedy unless an option says otherwise.
-    Put `--` before sentences that begin with a dash.
+    Lines are parallel: a blank one is an empty sentence. Put `--` before sentences that begin with a dash.
     """
     drawn = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
-    config = _decoding(default="greedy", greedy=False, beam=beam, allow_unk=allow_unk, max_length=max_length, **drawn)
+    config = decoding(default="greedy", greedy=False, beam=beam, allow_unk=allow_unk, max_length=max_length, **drawn)
+    sentences = Sentences(texts, file, column)
     vae, _ = load_model(model, device)
-    tell_unknown_words(vae, texts)
-    _emit(vae.reconstruct(texts, config=config, seed=chosen_seed(seed) if config.strategy == "sample" else 0), json)
-
-
-def _emit(texts: Sequence[str], json: bool) -> None:
-    if json:
-        emit_json([{"text": text} for text in texts])
-    else:
-        emit_lines(texts)
+    vae.need_latent("reconstruct")
+    generator = drawing_generator(seed, config)
+    written = (vae.reconstruct(piece.store, config=config, seed=generator) for piece in sentences.pieces(vae))
+    emit_texts((text for texts in written for text in texts), as_json=json)

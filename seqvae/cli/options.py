@@ -10,9 +10,12 @@ from seqvae.cli.console import say
 from seqvae.errors import SeqVAEError
 
 if TYPE_CHECKING:
+    import torch
+
     from seqvae.config import Config
     from seqvae.data.corpora import DataConfig
     from seqvae.data.store import TokenStore
+    from seqvae.generation.decoding import DecodeConfig
     from seqvae.textvae import TextVAE
 
 ModelOption = Annotated[
@@ -26,6 +29,22 @@ SeedOption = Annotated[
     typer.Option(
         "--seed", metavar="N", min=0, help="Seed of whatever is drawn.", show_default="a new one, named on stderr"
     ),
+]
+
+GreedyOption = Annotated[bool, typer.Option("--greedy", help="Write the likeliest token at each step.")]
+BeamOption = Annotated[int | None, typer.Option("--beam", metavar="K", help="Beam search with K hypotheses.")]
+UnkOption = Annotated[bool, typer.Option("--allow-unk", help="Let <unk> be written.")]
+TemperatureOption = Annotated[
+    float | None, typer.Option("--temperature", metavar="T", help="Draw tokens, logits divided by T.")
+]
+TopKOption = Annotated[
+    int | None, typer.Option("--top-k", metavar="K", help="Draw tokens from the K likeliest of each step.")
+]
+TopPOption = Annotated[
+    float | None, typer.Option("--top-p", metavar="P", help="Draw tokens from the likeliest that hold probability P.")
+]
+LengthOption = Annotated[
+    int, typer.Option("--max-length", metavar="N", help="Most tokens in a sentence, its end counted.")
 ]
 
 Split = Literal["train", "valid", "test"]
@@ -116,3 +135,29 @@ def chosen_seed(seed: int | None) -> int:
     drawn = secrets.randbelow(1_000_000)
     say(f"seed     {drawn}")
     return drawn
+
+
+def decoding(
+    *, default: Literal["greedy", "sample"], greedy: bool, beam: int | None, allow_unk: bool, max_length: int, **drawn
+) -> "DecodeConfig":
+    """The decoding that the options ask for; options that contradict each other are refused."""
+    from seqvae.generation.decoding import DecodeConfig
+
+    given = {name: value for name, value in drawn.items() if value is not None}
+    asked = {"greedy": greedy, "beam": beam is not None, "sample": bool(given)}
+    wanted = [name for name, is_asked in asked.items() if is_asked]
+    if len(wanted) > 1:
+        options = {"greedy": "--greedy", "beam": "--beam", "sample": "--" + next(iter(given), "").replace("_", "-")}
+        what = f"{options[wanted[0]]} and {options[wanted[1]]} contradict each other"
+        raise SeqVAEError("E215", what, hint="--greedy and --beam draw nothing; leave one of the two away")
+    if beam is not None:
+        given["beam_size"] = beam
+    strategy = wanted[0] if wanted else default
+    return DecodeConfig(strategy=strategy, allow_unk=allow_unk, max_length=max_length, **given)
+
+
+def drawing_generator(seed: int | None, config: "DecodeConfig") -> "torch.Generator":
+    """What a decoding draws its tokens from. A seed is named on stderr only where something is drawn."""
+    import torch
+
+    return torch.Generator().manual_seed(chosen_seed(seed) if config.strategy == "sample" else 0)

@@ -12,7 +12,7 @@ import seqvae
 from seqvae.cli.app import app
 
 ROOT = Path(__file__).resolve().parents[2]
-VERBS = ("train", "eval", "sample", "interpolate", "reconstruct")
+VERBS = ("train", "eval", "sample", "interpolate", "reconstruct", "encode", "decode", "score")
 COMMANDS = typer.main.get_command(app).commands
 
 
