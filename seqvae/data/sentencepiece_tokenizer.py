@@ -335,8 +335,7 @@ def _untrainable(message: str, config: SentencePieceTokenizerConfig) -> SeqVAEEr
     if found := re.search(r"smaller than required_chars. \d+ vs (\d+)", message):
         bytes_too = ", the 256 bytes" if config.byte_fallback else ""
         what = f"{asked} is too small: the characters of the training text{bytes_too} and the special tokens need "
-        hint = f"raise it: `--set tokenizer.vocab_size={2 * int(found[1])}`"
-        hint += ", or set `tokenizer.byte_fallback=false`" if config.byte_fallback else ""
+        hint = "raise it" + (", or set `tokenizer.byte_fallback=false`" if config.byte_fallback else "")
         return SeqVAEError("E315", f"{what}{found[1]}", hint=hint)
     if "sentences_.empty()" in message:
         return SeqVAEError("E311", "the training text has no character to learn pieces from", hint="check the file")
