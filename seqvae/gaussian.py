@@ -30,7 +30,7 @@ def rsample(
 
 
 def log_prob(
-    z: Float[Tensor, "*S B Z"], mean: Float[Tensor, "B Z"], logvar: Float[Tensor, "B Z"]
+    z: Float[Tensor, "*S #B Z"], mean: Float[Tensor, "B Z"], logvar: Float[Tensor, "B Z"]
 ) -> Float[Tensor, "*S B"]:
     """log N(z; mean, diag(exp(logvar))) in nats, summed over Z."""
     z, mean, logvar = _wide(z, mean, logvar)
@@ -50,3 +50,30 @@ def kl_to_standard(mean: Float[Tensor, "B Z"], logvar: Float[Tensor, "B Z"]) -> 
     """
     mean, logvar = _wide(mean, logvar)
     return 0.5 * (mean.square() + torch.expm1(logvar) - logvar)
+
+
+def mixture_log_prob(
+    z: Float[Tensor, "*S Z"], log_weights: Float[Tensor, " C"], mean: Float[Tensor, "C Z"], logvar: Float[Tensor, "C Z"]
+) -> Float[Tensor, " *S"]:
+    """log sum_c w_c N(z; mean_c, diag(exp(logvar_c))) in nats, for weights that sum to 1."""
+    (log_weights,) = _wide(log_weights)
+    return torch.logsumexp(log_weights + log_prob(z[..., None, :], mean, logvar), dim=-1)
+
+
+def mixture_sample(
+    n: int,
+    log_weights: Float[Tensor, " C"],
+    mean: Float[Tensor, "C Z"],
+    logvar: Float[Tensor, "C Z"],
+    generator: torch.Generator | None = None,
+) -> Float[Tensor, "n Z"]:
+    """Draws of a mixture: a component by its weight, then a point of its Gaussian.
+
+    Drawn on the generator's device (CPU without one) and moved to that of the means.
+    """
+    device = torch.device("cpu") if generator is None else generator.device
+    cdf = log_weights.detach().to(device).double().exp().cumsum(0)
+    uniform = torch.rand(n, generator=generator, dtype=torch.float64, device=device)
+    index = torch.searchsorted(cdf, uniform * cdf[-1], right=True).clamp_(max=len(cdf) - 1).to(mean.device)
+    eps = torch.randn(n, mean.shape[1], generator=generator, device=device).to(mean.device)
+    return (mean[index] + torch.exp(0.5 * logvar[index]) * eps).detach()

@@ -52,10 +52,14 @@ class Encoder(nn.Module):
 
     def forward(self, tokens: Int[Tensor, "B T"], lengths: Int[Tensor, " B"]) -> Float[Tensor, "B H"]:
         """Features of each sentence (BOS and EOS are read); the same whatever the padding and the other rows."""
-        outputs = self.network(self.dropout(self.embedding(tokens)), lengths).float()
+        return self.read(self.dropout(self.embedding(tokens)), lengths)
+
+    def read(self, inputs: Float[Tensor, "B T E"], lengths: Int[Tensor, " B"]) -> Float[Tensor, "B H"]:
+        """Features of sequences of embeddings, whether of words or not."""
+        outputs = self.network(inputs, lengths).float()
         if self.config.pooling == "last":
             return self._final_states(outputs, lengths)
-        inside = torch.arange(tokens.shape[1], device=tokens.device) < lengths[:, None]
+        inside = torch.arange(inputs.shape[1], device=inputs.device) < lengths[:, None]
         if self.config.pooling == "mean":
             return torch.where(inside[:, :, None], outputs, 0.0).sum(1) / lengths[:, None]
         return torch.where(inside[:, :, None], outputs, -torch.inf).amax(1)

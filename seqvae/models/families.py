@@ -34,4 +34,6 @@ def check_families(posterior: PosteriorConfig, prior: PriorConfig, latent_dim: i
 def _conflict(posterior: str, prior: str) -> str | None:
     if (posterior == "vmf") != (prior == "sphere"):
         return "codes on the unit sphere have no density under a prior on all of the space, nor the reverse"
+    if posterior in ("batchnorm", "delta") and prior != "standard":
+        return "the least KL that this posterior keeps holds against N(0, I) alone, so take prior.family standard"
     return None

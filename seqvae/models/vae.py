@@ -84,7 +84,7 @@ class SeqVAE(nn.Module):
         if config.latent_dim > 0:
             self.encoder = Encoder(config.encoder, vocab_size)
             self.posterior = build_posterior(config.posterior, self.encoder.features, config.latent_dim)
-            self.prior = build_prior(config.prior, config.latent_dim)
+            self.prior = build_prior(config.prior, config.latent_dim, self.encoder, self.posterior)
         self.decoder = Decoder(config.decoder, vocab_size, config.latent_dim)
         for part in self.parts():
             self._draw(part)
