@@ -11,6 +11,7 @@ from seqvae.cli.encode import decode, encode, score
 from seqvae.cli.evaluate import evaluate
 from seqvae.cli.explain import explain
 from seqvae.cli.generate import interpolate, reconstruct, sample
+from seqvae.cli.init import init
 from seqvae.cli.train import train
 from seqvae.cli.usage import verbs
 
@@ -22,6 +23,7 @@ For instance:
 """
 
 app = verbs("seqvae", "Variational autoencoders over text: train, measure, sample, walk between sentences.", EXAMPLES)
+app.command()(init)
 app.command()(train)
 app.command("eval")(evaluate)
 app.command()(sample)
