@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 a fault of seqvae, 2 to 7 by the first digit of the error'
 import contextlib
 import functools
 import json
+import logging
 import os
 import sys
 import traceback
@@ -93,7 +94,7 @@ def run_verb() -> Iterator[None]:
     """Runs a verb: what goes wrong in the block becomes text on stderr and an exit code, never a bare traceback."""
     _use_utf8(sys.stdin, sys.stdout, sys.stderr)
     try:
-        with storage_errors("standard output"):
+        with storage_errors("standard output"), _told():
             yield
             sys.stdout.flush()
     except SeqVAEError as error:
@@ -121,6 +122,21 @@ def run_verb() -> Iterator[None]:
     finally:
         _settle(sys.stdout)
         _settle(sys.stderr)
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    """What the library logs (a download and its licence, say) becomes narration."""
+    logger, handler = logging.getLogger("seqvae"), logging.Handler(logging.INFO)
+    handler.emit = lambda record: say(record.getMessage())
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
 
 
 def _is_out_of_memory(error: Exception) -> bool:

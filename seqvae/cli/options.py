@@ -1,5 +1,6 @@
 """Options that several verbs share, and the model and the text that they act on."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -111,6 +112,12 @@ def read_sentences(folder: Path, vae: "TextVAE", split: Split, file: Path | None
 
 def _given(data: "DataConfig") -> str:
     return ", ".join(f"data.{split}" for split in ("train", "valid", "test") if getattr(data, split) is not None)
+
+
+def tell_waiting(*origins: object) -> None:
+    """Say on stderr that a verb waits for text to be typed, where one of ``origins`` is ``-`` and nothing is piped."""
+    if "-" in map(str, origins) and sys.stdin.isatty():
+        say("input    reading lines from the terminal; Ctrl-D ends them")
 
 
 def tell_unknown_words(vae: "TextVAE", texts: Sequence[str]) -> None:

@@ -12,6 +12,7 @@ from seqvae.io.storage import jsonable
 if TYPE_CHECKING:
     from rich.progress import Progress
 
+    from seqvae.data.catalogue import ProgressBar
     from seqvae.evaluation.likelihood import OnProgress
 
 Observer = Callable[[Mapping[str, Any]], None]
@@ -71,6 +72,44 @@ def evaluation_display(sentences: int) -> Iterator["OnProgress | None"]:
     with Progress(console=narration(), transient=True) as progress:
         bar = progress.add_task("evaluating", total=sentences)
         yield lambda done, total: progress.update(bar, completed=done, total=total)
+
+
+@contextlib.contextmanager
+def download_bar() -> Iterator["Callable[[], ProgressBar] | None"]:
+    """What makes the bar of each file of a download, where stderr is a terminal; else nothing."""
+    if not narration().is_terminal:
+        yield None
+        return
+    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
+
+    with Progress(
+        BarColumn(), DownloadColumn(), TimeRemainingColumn(), console=narration(), transient=True
+    ) as progress:
+        yield lambda: _DownloadBar(progress)
+
+
+class _DownloadBar:
+    """One file of a download, as pooch reports it."""
+
+    def __init__(self, progress: "Progress"):
+        self._progress, self._task = progress, progress.add_task("", total=None)
+
+    @property
+    def total(self) -> int:
+        return int(self._progress.tasks[self._task].total or 0)
+
+    @total.setter
+    def total(self, size: int) -> None:
+        self._progress.update(self._task, total=size)
+
+    def update(self, size: int) -> None:
+        self._progress.advance(self._task, size)
+
+    def reset(self) -> None:
+        self._progress.reset(self._task)
+
+    def close(self) -> None:
+        self._progress.stop_task(self._task)
 
 
 def _print_json(event: Mapping[str, Any]) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from seqvae.cli.console import run_verb, say
+from seqvae.cli.options import tell_waiting
 from seqvae.cli.progress import training_display
 from seqvae.errors import SeqVAEError
 
@@ -50,6 +51,8 @@ def train(
         option = "--seed" if seed is not None else "--set"
         raise SeqVAEError("E212", f"{option} changes a config, and none is given", hint="add `--config tiny.yaml`, say")
     settings = None if config is None else Config.from_yaml(config, changes)
+    if settings is not None:
+        tell_waiting(settings.data.train, settings.data.valid, settings.data.test)
     folder = _resumed_folder(resume, settings, out)
     if folder is not None and settings is None and changes:
         settings = Config.from_yaml(folder / runs.CONFIG, changes)

@@ -171,11 +171,10 @@ class TextSource(FileSource):
 
     def _all_rows(self) -> Iterator[Row]:
         if self.labels is None:
-            yield from (Row(number, text) for number, text in file_lines(self.path, self.name))
+            yield from (Row(number, text) for number, text in self._lines())
             return
         text_count = label_count = 0
-        lines, labels = file_lines(self.path, self.name), file_lines(self.labels, str(self.labels))
-        for line, label in zip_longest(lines, labels):
+        for line, label in zip_longest(self._lines(), file_lines(self.labels, str(self.labels))):
             text_count += line is not None
             label_count += label is not None
             if line is None or label is None:
@@ -188,6 +187,9 @@ class TextSource(FileSource):
             what = f"{label_count:,} labels for {text_count:,} lines of {self.name}"
             hint = "line n of the label file is the label of line n of the text, blank lines too"
             raise SeqVAEError("E324", what, where=Location(self.labels), hint=hint)
+
+    def _lines(self) -> Iterator[tuple[int, str]]:
+        return file_lines(self.path, self.name)
 
 
 def missing_label(where: Location) -> SeqVAEError:
@@ -239,16 +241,25 @@ def file_lines(path: Path, name: str) -> Iterator[tuple[int, str]]:
         yield from text_lines(file, name)
 
 
+def raw_lines(path: Path, name: str) -> Iterator[tuple[int, bytes]]:
+    """(line number from 1, its bytes and line end) of every line of a file, plain or gzip; E301, E305 and E306."""
+    with reading(path, name), _open(path) as file:
+        yield from _unpacked_lines(file, name)
+
+
 def text_lines(stream: BinaryIO, name: str) -> Iterator[tuple[int, str]]:
     """(line number from 1, text) of every line of a binary stream, plain or gzip; blank lines too.
 
     ``name`` is what errors call the stream. Raises E303 for what is not UTF-8, E304 for a NUL byte, both with the
     line, and E306 for damaged gzip. Lines come as soon as they are there, so that a pipe is read as it grows.
     """
+    return ((number, _decode(name, number, raw)) for number, raw in _unpacked_lines(stream, name))
+
+
+def _unpacked_lines(stream: BinaryIO, name: str) -> Iterator[tuple[int, bytes]]:
     packed = isinstance(stream, io.BufferedReader) and stream.peek(2)[:2] == _GZIP
     try:
-        for number, raw in enumerate(gzip.GzipFile(fileobj=stream) if packed else stream, 1):
-            yield number, _decode(name, number, raw)
+        yield from enumerate(gzip.GzipFile(fileobj=stream) if packed else stream, 1)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         what = f"the gzip file is damaged: {error}"
         raise SeqVAEError("E306", what, where=Location(name), hint="copy or download it again") from None

@@ -18,7 +18,7 @@ import torch
 
 import seqvae
 from seqvae.config import Config
-from seqvae.data.corpora import SPLITS
+from seqvae.data.corpora import full_paths
 from seqvae.data.store import Prepared, prepare
 from seqvae.errors import SeqVAEError
 from seqvae.evaluation.passes import evaluating
@@ -87,8 +87,7 @@ def as_config(config: Config | str | Path | Mapping[str, Any]) -> Config:
 
 def _rooted(config: Config) -> Config:
     """The same files from wherever the run is evaluated or gone on with: their paths in full."""
-    given = {split: getattr(config.data, split) for split in SPLITS}
-    paths = {f"data.{split}": path.expanduser().resolve() for split, path in given.items() if path is not None}
+    paths = {f"data.{split}": path for split, path in full_paths(config.data).items()}
     if config.train.pretrained_embeddings is not None:
         vectors = config.train.pretrained_embeddings.path.expanduser().resolve()
         paths["train.pretrained_embeddings.path"] = vectors
@@ -321,9 +320,9 @@ def _git_commit() -> str | None:
 
 def _text_name(config: Config) -> str:
     """The training text: a path as short as it can be read from here, or the name of a corpus."""
-    path = config.data.train
-    if path is None:
+    if config.data.train is None:
         return str(config.data.corpus)
+    path = Path(config.data.train)
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
