@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from seqvae.cli import config, runs
+from seqvae.cli import config, data, runs
 from seqvae.cli.encode import decode, encode, score
 from seqvae.cli.evaluate import evaluate
 from seqvae.cli.explain import explain
@@ -33,6 +33,7 @@ app.command()(encode)
 app.command()(decode)
 app.command()(score)
 app.add_typer(config.app)
+app.add_typer(data.app)
 app.add_typer(runs.app)
 app.command()(explain)
 
