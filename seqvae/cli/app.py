@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from seqvae.cli import config, data, runs
+from seqvae.cli.doctor import doctor
 from seqvae.cli.encode import decode, encode, score
 from seqvae.cli.evaluate import evaluate
 from seqvae.cli.explain import explain
@@ -36,6 +37,7 @@ app.add_typer(config.app)
 app.add_typer(data.app)
 app.add_typer(runs.app)
 app.command()(explain)
+app.command()(doctor)
 
 
 def _show_version(wanted: bool) -> None:

@@ -35,6 +35,7 @@ LAYERS = {
     "seqvae.generation": 2,
     "seqvae.training": 3,
     "seqvae.textvae": 3,
+    "seqvae.health": 3,
     "seqvae.io.pretrained": 3,
     "seqvae.io.hub": 3,
     "seqvae.io.card": 3,
