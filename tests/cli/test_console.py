@@ -37,6 +37,11 @@ def test_json_is_one_value_without_nan():
     assert "é" in done.stdout
 
 
+def test_a_text_is_one_line_whatever_a_model_writes():
+    done = verb(r"emit_lines(['a\nb\rc', '\x1b[31mred\x9b', 'a\tb', '中\u2028文'])")
+    assert done.stdout == "a\ufffdb\ufffdc\n\ufffd[31mred\ufffd\na\tb\n中\u2028文\n"
+
+
 @pytest.mark.parametrize(("code", "exit_code"), [("E204", 2), ("E302", 3), ("E401", 4), ("E501", 5), ("E601", 6)])
 def test_a_mistake_is_words_on_stderr_and_an_exit_code(code, exit_code):
     done = verb(f"raise SeqVAEError({code!r}, 'wrong', where='my.txt:3', hint='mend it')")
