@@ -73,6 +73,10 @@ class Posterior(Protocol):
     def std(self) -> Float[Tensor, "B Z"] | None:
         """Standard deviation by dimension, or None for a family that has none."""
 
+    @property
+    def costly_density(self) -> bool:
+        """Whether ``log_prob`` takes many passes at codes that it did not draw: few sentences then do for the MI."""
+
     def rsample(self, samples: int, generator: torch.Generator | None = None) -> Float[Tensor, "S B Z"]:
         """Reparameterised samples: gradients flow to the parameters of q."""
 

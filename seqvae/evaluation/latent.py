@@ -15,6 +15,9 @@ from seqvae.types import Posterior, Prior
 ACTIVE_VARIANCE = 0.01
 """A unit is active when its posterior mean varies by at least this over sentences (Burda et al. 2016)."""
 
+COSTLY_SENTENCES = 500
+"""Sentences for the mutual information where a density takes many passes; the report says how many were used."""
+
 _PAIRWISE_ELEMENTS = 1 << 20
 """Elements of one block of the pairwise densities: a few MB, so that it stays in cache."""
 
@@ -76,14 +79,19 @@ def encode_split(
     mi_sentences: int = 20_000,
     noiseless: bool = False,
 ) -> SplitCodes:
-    """Encode every sentence once; keep the posteriors of at most ``mi_sentences`` of them, drawn by ``seed``."""
+    """Encode every sentence once; keep the posteriors of at most ``mi_sentences`` of them, drawn by ``seed``.
+
+    At most `COSTLY_SENTENCES` of a family whose density takes many passes.
+    """
     z = torch.zeros(len(store), model.latent_dim)
     kept = np.zeros(len(store), dtype=bool)
-    kept[subset(len(store), mi_sentences, seed)] = True
     posteriors, kept_rows, moments = [], [], RunningMoments()
     with evaluating(model):
         for rows, batch in batches(model, store, batch_tokens=batch_tokens):
             q = model.encode(batch).detach()
+            if moments.count == 0:
+                at_most = min(mi_sentences, COSTLY_SENTENCES) if q.costly_density else mi_sentences
+                kept[subset(len(store), at_most, seed)] = True
             moments.add(q)
             z[torch.from_numpy(rows)] = one_code(q, rows, seed, noiseless=noiseless).float().cpu()
             if kept[rows].any():

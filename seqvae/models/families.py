@@ -36,4 +36,6 @@ def _conflict(posterior: str, prior: str) -> str | None:
         return "codes on the unit sphere have no density under a prior on all of the space, nor the reverse"
     if posterior in ("batchnorm", "delta") and prior != "standard":
         return "the least KL that this posterior keeps holds against N(0, I) alone, so take prior.family standard"
+    if posterior == "iaf" and prior == "vamp":
+        return "each density of this prior would invert the flow once for each of its components, a pass a dimension"
     return None

@@ -8,10 +8,11 @@ from torch import nn
 from seqvae.models.posterior_batchnorm import BatchNormHead, BatchNormPosteriorConfig
 from seqvae.models.posterior_delta import DeltaHead, DeltaPosteriorConfig
 from seqvae.models.posterior_gaussian import GaussianHead, GaussianPosteriorConfig
+from seqvae.models.posterior_iaf import IAFHead, IAFPosteriorConfig
 from seqvae.models.posterior_vmf import VMFHead, VMFPosteriorConfig
 
 PosteriorConfig = Annotated[
-    GaussianPosteriorConfig | BatchNormPosteriorConfig | DeltaPosteriorConfig | VMFPosteriorConfig,
+    GaussianPosteriorConfig | BatchNormPosteriorConfig | DeltaPosteriorConfig | VMFPosteriorConfig | IAFPosteriorConfig,
     Field(discriminator="family"),
 ]
 """The settings of any one family (``model.posterior``), told apart by ``family``."""
@@ -28,3 +29,5 @@ def build_posterior(config: PosteriorConfig, features: int, latent_dim: int) -> 
             return DeltaHead(config, features, latent_dim)
         case VMFPosteriorConfig():
             return VMFHead(config, features, latent_dim)
+        case IAFPosteriorConfig():
+            return IAFHead(config, features, latent_dim)

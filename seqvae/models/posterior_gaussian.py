@@ -1,7 +1,7 @@
 """The Gaussian posterior: diagonal, mean and log-variance linear in the encoder's features."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -27,6 +27,8 @@ class GaussianPosterior:
 
     mean: Float[Tensor, "B Z"]
     logvar: Float[Tensor, "B Z"]
+
+    costly_density: ClassVar[bool] = False
 
     @property
     def std(self) -> Float[Tensor, "B Z"]:

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -66,6 +66,8 @@ class VMFPosterior:
     """log C."""
     kl_nats: float
     """Against the uniform distribution."""
+
+    costly_density: ClassVar[bool] = False
 
     @property
     def std(self) -> None:
