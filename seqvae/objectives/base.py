@@ -4,7 +4,7 @@ A method is one file in this folder with one class derived from :class:`Strategy
 method: it calls the hooks below, each a no-op by default.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
@@ -38,7 +38,15 @@ class Dims:
 
 @runtime_checkable
 class Model(Protocol):
-    """What strategies see of the model."""
+    """What strategies see of the model, which is a ``torch.nn.Module``."""
+
+    training: bool
+
+    def parameters(self) -> Iterator[nn.Parameter]: ...
+
+    def modules(self) -> Iterator[nn.Module]: ...
+
+    def eval(self) -> nn.Module: ...
 
     def amortised(self, batch: Batch) -> Posterior | None: ...
 
