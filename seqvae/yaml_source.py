@@ -89,6 +89,8 @@ def parse_yaml(text: str, name: str | Path) -> Document:
 def parse_value(argument: str, start: int, path: ValuePath) -> Document:
     """Parses what follows ``=`` at ``start`` in the ``argument`` of a ``--set``; places are in the argument."""
     text = argument[start:]
+    if text.strip() == "-":  # standard input; in YAML it would be a list with nothing in it
+        text = text.replace("-", "'-'")
     reader = _Reader(text, lambda line, column, width: locate_argument(argument, start + column, width), "E206")
     node = reader.compose()
     if node is None:

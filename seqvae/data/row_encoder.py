@@ -36,7 +36,8 @@ class StoreStats:
 class RowEncoder:
     """Text to the ids of a row, with its BOS and EOS; counts what it sees.
 
-    ``max_length`` is in tokens without BOS and EOS. With "error" a longer sentence raises E310, naming its line.
+    ``max_length`` is in tokens without BOS and EOS. With "error" a longer sentence raises E310, naming its line, and so
+    does one of more than ``most_tokens`` where there is no ``max_length``.
     """
 
     def __init__(
@@ -46,14 +47,23 @@ class RowEncoder:
         max_length: int | None = None,
         too_long: Literal["drop", "truncate", "error"] = "drop",
         name: str = "",
+        most_tokens: int | None = None,
     ):
         self.tokenizer, self.max_length, self.too_long, self.name = tokenizer, max_length, too_long, name
+        self.most_tokens = most_tokens
         self.blank_dropped = self.joined = 0
         self._rows = self._tokens = self._words = self._characters = self._unknown = self._long = 0
 
     def encode(self, line: int, text: str) -> list[int] | None:
         """The ids of the row, or None where the sentence is dropped."""
         ids = self.tokenizer.encode(text)
+        if self.max_length is None and self.most_tokens is not None and len(ids) > self.most_tokens:
+            raise SeqVAEError(
+                "E310",
+                f"a sentence of {len(ids):,} tokens: no model here can take more than {self.most_tokens:,}",
+                where=Location(self.name, line),
+                hint="set `data.max_length`: what is longer is dropped, or cut with `data.too_long=truncate`",
+            )
         if self.max_length is not None and len(ids) > self.max_length:
             self._long += 1
             if self.too_long == "error":

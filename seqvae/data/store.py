@@ -35,6 +35,9 @@ FILE_NAME = "store.json"
 HIGH_UNKNOWN_RATE = 0.05
 """Above this share of unknown tokens the user is told."""
 
+MOST_TOKENS = 100_000
+"""A longer sentence is refused where `data.max_length` does not say what to do with it: it would fill any memory."""
+
 _TRIES = 3
 _OVERTAKEN = {errno.EEXIST, errno.ENOTEMPTY, errno.ENOENT}
 """What the file system answers where another process put the same entry of the cache in place first."""
@@ -271,7 +274,7 @@ def _stored(
     fingerprint = _digest(key)
 
     def write(place: Path) -> None:
-        encoder = RowEncoder(tokenizer, name=source.name, **limit)
+        encoder = RowEncoder(tokenizer, name=source.name, most_tokens=MOST_TOKENS, **limit)
         write_store(place, source, encoder, fingerprint=fingerprint, classes=classes)
 
     return _entry(folder / fingerprint, write, TokenStore.open)
