@@ -66,21 +66,23 @@ def check(sources: Mapping[str, Source], tokenizer: TokenizerConfig, data: DataC
     seen: dict[str, _Seen] = {}
     made = None
     for number, (split, source) in enumerate(sources.items()):
+        no_vocabulary = None
         if number == 0:
             try:
-                made = train_tokenizer(
-                    (line.text for line in scan.lines(source, {}) if line.text is not None), tokenizer
-                )
+                good = (line.text for line in scan.lines(source, {}) if line.text is not None)
+                made = train_tokenizer(good, tokenizer)
             except SeqVAEError as error:
-                yield _failed(split, "vocabulary", error)
+                no_vocabulary = error
         odd: dict[str, Odd] = {}
         seen[split] = _Seen()
         try:
             for line in scan.lines(source, odd):
                 _take(line, seen[split], made)
+            if no_vocabulary is not None:
+                yield _failed(split, "vocabulary", no_vocabulary)
         except SeqVAEError as error:
             yield _failed(split, "reading", error)
-        if source.part != "held_out":  # its file was looked at under the name of the part that is kept
+        if source.part != "held_out" and (odd or seen[split].rows):  # one part tells of the whole file
             yield from _about_lines(split, odd, seen[split].rows)
         if seen[split].rows:
             yield from _about_sentences(split, seen[split], data, made, number == 0, next(iter(seen.values())))

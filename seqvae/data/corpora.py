@@ -70,10 +70,6 @@ def resolve(config: DataConfig, required: Collection[str] = ("train", "valid")) 
     together, E308 for a corpus that is neither on disk nor to be had. The user's own files are not opened yet.
     """
     given = _given(config)
-    if sum(origin == STDIN for origin in given.values()) > 1:
-        both = " and ".join(f"data.{split}" for split, origin in given.items() if origin == STDIN)
-        hint = "give one of them a file, or set `data.valid_fraction`"
-        raise SeqVAEError("E226", f"standard input can be read once: {both} both ask for it", hint=hint)
     columns = {"text_column": config.text_column, "label_column": config.label_column, "labels": config.labels}
     sources = {split: open_source(origin, split=split, **columns) for split, origin in given.items()}
     own = ", ".join(f"data.{split}" for split in sources)
@@ -96,7 +92,7 @@ def resolve(config: DataConfig, required: Collection[str] = ("train", "valid")) 
 def full_paths(config: DataConfig) -> dict[str, str]:
     """The splits that are files, with their paths in full; standard input is read, and its copy in the cache named.
 
-    With these settings a config means the same text from any working directory, and again on resume.
+    With these settings a config means the same text from any working directory, and again on resume. Raises E226.
     """
     found = {}
     for split, origin in _given(config).items():
@@ -121,7 +117,13 @@ def corpus_notes(config: DataConfig, sources: dict[str, Source]) -> list[str]:
 
 
 def _given(config: DataConfig) -> dict[str, str]:
-    return {split: origin for split in SPLITS if (origin := getattr(config, split)) is not None}
+    given = {split: origin for split in SPLITS if (origin := getattr(config, split)) is not None}
+    asking = [f"data.{split}" for split, origin in given.items() if origin == STDIN]
+    if len(asking) > 1:
+        hint = "give all but one of them a file, or set `data.valid_fraction`"
+        what = f"standard input can be read once, and {' and '.join(asking)} ask for it"
+        raise SeqVAEError("E226", what, hint=hint)
+    return given
 
 
 def _named(config: DataConfig) -> dict[str, Source]:

@@ -4,6 +4,7 @@ Only ``\\n`` ends a line and a ``\\r`` before it is dropped, so a lone ``\\r``, 
 never shifts the line numbers. Reading is streamed; ``.gz`` is recognised by its first bytes, not by its name.
 """
 
+import glob
 import gzip
 import hashlib
 import io
@@ -164,6 +165,15 @@ class TextSource(FileSource):
 
     @cached_property
     def _labels_sha256(self) -> str:
+        if not self.labels.exists():
+            stem = self.path.name.removesuffix(".gz").removesuffix(".txt")
+            others = sorted(path.name for path in self.labels.parent.glob(f"{glob.escape(stem)}.*.labels"))
+            words = ", ".join(name.removeprefix(f"{stem}.").removesuffix(".labels") for name in others)
+            hint = (
+                f"`data.labels` can be: {words}" if words else "write a label a line into it, or train without labels"
+            )
+            what = f"there is no file with the labels of {self.name}"
+            raise SeqVAEError("E301", what, where=Location(self.labels), hint=hint)
         return _sha256(self.labels, str(self.labels))
 
     def identity(self) -> dict[str, object]:

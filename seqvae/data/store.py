@@ -84,6 +84,18 @@ class TokenStore:
         lines = np.arange(1, len(encoded) + 1, dtype=np.int64)
         return cls(tokens=tokens, offsets=offsets, lines=lines, stats=encoder.stats(), fingerprint=digest.hexdigest())
 
+    def with_labels(self, labels: Integer[np.ndarray, " rows"], classes: Sequence[str]) -> "TokenStore":
+        """The same sentences with labels: numbers of ``classes``."""
+        return TokenStore(
+            tokens=self.tokens,
+            offsets=self.offsets,
+            lines=self.lines,
+            stats=self.stats,
+            fingerprint=self.fingerprint,
+            labels=labels.astype(np.int32),
+            classes=classes,
+        )
+
     @classmethod
     def open(cls, folder: Path | str) -> "TokenStore":
         """Maps a store from disk in constant time; raises E401 for one that is not whole."""

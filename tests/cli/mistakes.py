@@ -174,6 +174,89 @@ DATA = [
         command="train --config small.yaml --set data.valid=other.txt",
         files={"other.txt": "ganz andere worte\n"},
     ),
+    Mistake(
+        name="data-utf16",
+        command="train --config small.yaml --set data.train=wide.txt",
+        files={"wide.txt": "fine\n".encode("utf-16")},
+    ),
+    Mistake(
+        name="data-sentence-without-end",
+        command="data prepare endless.txt",
+        files={"endless.txt": "fine\n" + "word " * 100_001 + "\n"},
+    ),
+    Mistake(
+        name="data-no-such-column",
+        command="train --config small.yaml --set data.train=t.csv",
+        files={"t.csv": "id,texts\n1,fine\n"},
+    ),
+    Mistake(
+        name="data-no-such-column-in-a-row",
+        command="train --config small.yaml --set data.train=t.jsonl",
+        files={"t.jsonl": '{"text": "fine"}\n{"id": 7}\n'},
+    ),
+    Mistake(
+        name="data-text-is-null",
+        command="train --config small.yaml --set data.train=t.jsonl",
+        files={"t.jsonl": '{"text": "fine"}\n{"text": null}\n'},
+    ),
+    Mistake(
+        name="data-text-is-a-number",
+        command="data prepare t.jsonl",
+        files={"t.jsonl": '{"text": "fine"}\n{"text": 2.5}\n'},
+    ),
+    Mistake(
+        name="data-not-json",
+        command="data prepare t.jsonl",
+        files={"t.jsonl": '{"text": "fine"}\n{"text": \n'},
+    ),
+    Mistake(name="data-a-json-list", command="data prepare t.json", files={"t.json": '[{"text": "fine"}]\n'}),
+    Mistake(
+        name="data-csv-with-a-field-too-many",
+        command="data prepare t.csv",
+        files={"t.csv": "id,text\n1,fine\n2,a comma, unquoted\n"},
+    ),
+    Mistake(name="data-csv-with-an-open-quote", command="data prepare t.csv", files={"t.csv": 'text\n"fine\nstill\n'}),
+    Mistake(name="data-damaged-parquet", command="data prepare t.parquet", files={"t.parquet": b"PAR1 and no more"}),
+    Mistake(name="data-hub-out-of-reach", command="data prepare hub:nobody/nothing"),
+    Mistake(name="data-hub-name", command="data prepare hub:nobody/nothing,splt=train"),
+    Mistake(
+        name="data-stdin-twice", command="train --config small.yaml --set data.train=- --set data.valid=-", stdin="a\n"
+    ),
+    Mistake(name="data-stdin-empty", command="data prepare -", stdin=""),
+    Mistake(name="data-no-label-file", command="data prepare train.txt --set data.labels=true"),
+    Mistake(
+        name="data-labels-not-parallel",
+        command="data prepare a.txt --set data.labels=true",
+        files={"a.txt": "one\ntwo\nthree\n", "a.labels": "x\ny\n"},
+    ),
+    Mistake(
+        name="data-label-that-training-has-not",
+        command="train --config mine.yaml",
+        files=config("data: {train: a.txt, valid: b.txt, labels: true}\n")
+        | {"a.txt": "one\ntwo\n", "a.labels": "good\nbad\n", "b.txt": "one\ntwo\n", "b.labels": "good\nbaad\n"},
+    ),
+    Mistake(
+        name="data-sentence-without-label",
+        command="data prepare a.txt --set data.labels=true",
+        files={"a.txt": "one\ntwo\n", "a.labels": "x\n \n"},
+    ),
+    Mistake(
+        name="data-labels-of-a-table",
+        command="data prepare t.csv --set data.labels=true",
+        files={"t.csv": "text,y\nfine,1\n"},
+    ),
+    Mistake(name="data-prepare-nothing", command="data prepare"),
+    Mistake(name="data-fetch-unknown", command="data fetch plt"),
+    Mistake(
+        name="data-check-failed",
+        command="data check odd.txt valid.txt",
+        files={
+            "odd.txt": "the cat saw\r\ncaf\u00e9 ".encode("latin1")
+            + "\n\nnul \0\na \r b\none \u2028 two\nthe cat saw\n".encode()
+        },
+    ),
+    Mistake(name="data-check-empty", command="data check e.txt", files={"e.txt": ""}),
+    Mistake(name="data-check-alike", command="data check same.txt", files={"same.txt": "the same line\n" * 200}),
 ]
 
 MODEL = [

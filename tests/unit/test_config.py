@@ -387,7 +387,7 @@ def test_overrides_apply_in_order_over_the_file(tmp_path, monkeypatch):
     assert config.train.optimizer.betas == (0.8, 0.9)
     assert [each.name for each in config.objective.strategies] == ["free_bits", "word_dropout"]
     assert config.objective.strategies[0].nats_per_dim == 2
-    assert config.data.train == Path("my text.txt")
+    assert config.data.train == "my text.txt"
     assert config.train.steps is None
 
 
@@ -414,7 +414,7 @@ def test_overrides_do_not_change_the_data_given():
 def test_a_config_can_be_changed_but_not_in_place():
     config = Config()
     changed = config.replace("train.steps=7", **{"model.latent_dim": 5, "data.train": Path("a: b, #c.txt")})
-    assert (changed.train.steps, changed.model.latent_dim, changed.data.train) == (7, 5, Path("a: b, #c.txt"))
+    assert (changed.train.steps, changed.model.latent_dim, changed.data.train) == (7, 5, "a: b, #c.txt")
     assert config == Config()
     with pytest.raises(ValueError, match="frozen"):
         config.train.steps = 7
