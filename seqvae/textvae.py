@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
@@ -20,6 +20,7 @@ from seqvae.evaluation.score import SAMPLES, By, Scores, score_sentences
 from seqvae.generation.aggregate import Aggregate, fit_aggregate
 from seqvae.generation.decoding import DecodeConfig, decode
 from seqvae.generation.paths import fractions, interpolate
+from seqvae.models.conditional import label_number
 from seqvae.models.vae import SeqVAE
 
 GREEDY = DecodeConfig(strategy="greedy")
@@ -29,6 +30,9 @@ BATCH_TOKENS = 16_384
 
 Texts = Sequence[str] | TokenStore
 """Sentences, or what the model's tokenizer made of them."""
+
+Labels = str | Sequence[str] | None
+"""For a conditional model: the label of all sentences, or of each; None where a store tells them."""
 
 Seed = int | torch.Generator | None
 """Of whatever is drawn: the same number gives the same result, a generator goes on where it stands, None is fresh."""
@@ -76,10 +80,15 @@ class TextVAE:
         self.model.to(device)
         return self
 
-    def encode(self, texts: Texts) -> Codes:
+    @property
+    def labels(self) -> tuple[str, ...] | None:
+        """The labels that a conditional model knows; None for another model."""
+        return self.model.labels
+
+    def encode(self, texts: Texts, *, label: Labels = None) -> Codes:
         """Mean and standard deviation of q(z|x) for each text. Raises E234 where a model that diverged gives NaN."""
         self.need_latent("encode")
-        store = self._store(texts)
+        store = self._store(texts, label)
         mean = np.zeros((len(store), self.latent_dim), np.float32)
         std: np.ndarray | None = np.zeros_like(mean)
         with evaluating(self.model):
@@ -95,7 +104,14 @@ class TextVAE:
         return Codes(mean, std)
 
     def score(
-        self, texts: Texts, *, by: By | None = None, samples: int = SAMPLES, seed: int = 0, first_row: int = 0
+        self,
+        texts: Texts,
+        *,
+        by: By | None = None,
+        samples: int = SAMPLES,
+        seed: int = 0,
+        first_row: int = 0,
+        label: Labels = None,
     ) -> Scores:
         """How unlikely each text is, in nats: -ELBO unless ``by`` says otherwise, from ``samples`` samples of z.
 
@@ -105,7 +121,7 @@ class TextVAE:
         """
         return score_sentences(
             self.model,
-            self._store(texts),
+            self._store(texts, label),
             by=by,
             samples=samples,
             seed=seed,
@@ -114,11 +130,14 @@ class TextVAE:
             batch_tokens=BATCH_TOKENS,
         )
 
-    def decode(self, z: ArrayLike | Codes, *, config: DecodeConfig = GREEDY, seed: Seed = 0) -> list[str]:
+    def decode(
+        self, z: ArrayLike | Codes, *, config: DecodeConfig = GREEDY, seed: Seed = 0, label: Labels = None
+    ) -> list[str]:
         """One text for each code ``[N Z]``; greedy unless ``config`` says otherwise."""
         self.need_latent("decode")
         codes = self._codes(z)
-        return self._write(torch.from_numpy(codes.copy()), config, _generator(seed))
+        labels = self._numbers(label, len(codes))
+        return self._write(torch.from_numpy(codes.copy()), config, _generator(seed), labels)
 
     def sample(
         self,
@@ -127,8 +146,11 @@ class TextVAE:
         source: Aggregate | None = None,
         seed: Seed = 0,
         config: DecodeConfig | None = None,
+        label: Labels = None,
     ) -> list[str]:
         """``n`` texts from codes drawn from the prior; tokens are drawn too unless ``config`` says otherwise.
+
+        A conditional model writes texts of the ``label``; without one, labels are drawn, each as often as the others.
 
         ``source``: draw the codes from the mixture that `fit_aggregate` gives instead. The same seed gives the same
         texts; None draws afresh.
@@ -141,9 +163,14 @@ class TextVAE:
         generator = _generator(seed)
         prior = self.model.prior if source is None else source
         z = torch.zeros(n, 0) if prior is None else prior.sample(n, generator=generator).cpu()
-        return self._write(z, config or DecodeConfig(), generator)
+        labels = self._numbers(label, n)
+        if labels is None and self.labels is not None:
+            labels = torch.randint(len(self.labels), (n,), generator=generator)
+        return self._write(z, config or DecodeConfig(), generator, labels)
 
-    def fit_aggregate(self, texts: Texts, *, components: int | None = None, seed: int = 0) -> Aggregate:
+    def fit_aggregate(
+        self, texts: Texts, *, components: int | None = None, seed: int = 0, label: Labels = None
+    ) -> Aggregate:
         """A Gaussian mixture fitted to the codes of some texts, to draw from: ``vae.sample(5, source=mixture)``.
 
         ``components``: 10 by default, fewer for few texts.
@@ -151,7 +178,7 @@ class TextVAE:
         self.need_latent("draw from the codes of a text")
         return fit_aggregate(
             self.model,
-            self._store(texts),
+            self._store(texts, label),
             components=components,
             seed=seed,
             noiseless=self.noiseless,
@@ -166,6 +193,7 @@ class TextVAE:
         *,
         path: Literal["slerp", "lerp"] = "slerp",
         config: DecodeConfig = GREEDY,
+        label: str | None = None,
     ) -> list[tuple[float, str]]:
         """The way from ``a`` to ``b`` through their posterior means: (t, text), both ends included.
 
@@ -174,23 +202,49 @@ class TextVAE:
         if path == "lerp" and self.model.spherical:
             what = "a straight path leaves the unit sphere, on which every code of this model lies"
             raise SeqVAEError("E280", what, hint="leave the path at slerp: `--path slerp`")
-        means = torch.from_numpy(self.encode([a, b]).mean)
+        means = torch.from_numpy(self.encode([a, b], label=label).mean)
         points = interpolate(means[0], means[1], steps, path)
-        return list(zip(fractions(steps), self._write(points, config, _generator(0)), strict=True))
+        texts = self._write(points, config, _generator(0), self._numbers(label, steps))
+        return list(zip(fractions(steps), texts, strict=True))
 
-    def reconstruct(self, texts: Texts, *, config: DecodeConfig = GREEDY, seed: Seed = 0) -> list[str]:
+    def reconstruct(
+        self, texts: Texts, *, config: DecodeConfig = GREEDY, seed: Seed = 0, label: Labels = None
+    ) -> list[str]:
         """Each text after a passage through its posterior mean."""
-        return self.decode(self.encode(texts), config=config, seed=seed)
+        store = self._store(texts, label)
+        means = torch.from_numpy(self.encode(store).mean)
+        labels = None if store.labels is None else torch.from_numpy(store.labels.astype(np.int64))
+        return self._write(means, config, _generator(seed), labels)
 
-    def _write(self, z: Float[Tensor, "N Z"], config: DecodeConfig, generator: torch.Generator) -> list[str]:
+    def _write(
+        self,
+        z: Float[Tensor, "N Z"],
+        config: DecodeConfig,
+        generator: torch.Generator,
+        labels: Int[Tensor, " N"] | None = None,
+    ) -> list[str]:
         texts = []
         for rows in _chunks(len(z), self.batch_size):
-            decoded = decode(self.model, z[rows].to(self.model.device), config, generator)
+            some = None if labels is None else labels[rows]
+            decoded = decode(self.model, z[rows].to(self.model.device), config, generator, labels=some)
             texts += [self.tokenizer.decode(tokens) for tokens in decoded.tokens]
         return texts
 
-    def _store(self, texts: Texts) -> TokenStore:
-        return texts if isinstance(texts, TokenStore) else TokenStore.from_texts(_listed(texts), self.tokenizer)
+    def _store(self, texts: Texts, label: Labels = None) -> TokenStore:
+        store = texts if isinstance(texts, TokenStore) else TokenStore.from_texts(_listed(texts), self.tokenizer)
+        numbers = self._numbers(label, len(store))
+        return store if numbers is None else store.with_labels(numbers.numpy(), self.labels)
+
+    def _numbers(self, label: Labels, count: int) -> Int[Tensor, " N"] | None:
+        """Numbers of the labels of ``count`` sentences; None where none is given."""
+        if label is None:
+            return None
+        if isinstance(label, str):
+            return torch.full((count,), label_number(label, self.labels))
+        if len(label) != count:
+            what = f"{len(label):,} labels are given for {count:,} sentences"
+            raise SeqVAEError("E286", what, hint="give one label for all, or one for each")
+        return torch.tensor([label_number(each, self.labels) for each in label], dtype=torch.long)
 
     def _codes(self, z: ArrayLike | Codes) -> Float[np.ndarray, "N Z"]:
         hint = f"give an array of shape (n, {self.latent_dim}); one code is `z[None]`"

@@ -54,6 +54,8 @@ class LinearGaussian(nn.Module):
     spoil the posterior.
     """
 
+    labels = None
+
     def __init__(self, rows: int, *, observed: int = 5, latent: int = 2, noise: float = 0.7, seed: int = 0):
         super().__init__()
         generator = torch.Generator().manual_seed(seed)
@@ -90,6 +92,8 @@ class LinearGaussian(nn.Module):
 
 class FixedCodes(nn.Module):
     """A model that is only its posterior: row r has N(mean[r], std^2)."""
+
+    labels = None
 
     def __init__(self, mean: torch.Tensor, std: float):
         super().__init__()

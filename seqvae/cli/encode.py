@@ -12,6 +12,7 @@ from seqvae.cli.options import (
     BeamOption,
     DeviceOption,
     JsonOption,
+    LabelOption,
     LengthOption,
     ModelOption,
     SeedOption,
@@ -46,6 +47,7 @@ def encode(
         ),
     ] = None,
     model: ModelOption = None,
+    label: LabelOption = None,
     device: DeviceOption = "auto",
 ) -> None:
     """Turn sentences into latent codes: mean and standard deviation of q(z|x), one row for each sentence.
@@ -63,13 +65,13 @@ def encode(
     vae.need_latent("encode")
     if out is None:
         for piece in sentences.pieces(vae):
-            found = vae.encode(piece.store)
+            found = vae.encode(piece.store, label=label)
             emit_json_lines(codes.json_rows(piece.texts, found.mean, found.std))
         return
     count = 0
     with codes.writing(out) as writer:
         for piece in sentences.pieces(vae):
-            found = vae.encode(piece.store)
+            found = vae.encode(piece.store, label=label)
             writer.write(piece.texts, found.mean, found.std)
             count += len(found)
     say(f"codes    {count:,} of {vae.latent_dim} dimensions in {out}")
@@ -95,6 +97,7 @@ def decode(
     max_length: LengthOption = 200,
     seed: SeedOption = None,
     model: ModelOption = None,
+    label: LabelOption = None,
     device: DeviceOption = "auto",
     json: JsonOption = False,
 ) -> None:
@@ -113,7 +116,9 @@ def decode(
     vae.need_latent("decode")
     means = codes.read_means(sys.stdin.buffer if is_stdin else file, vae.latent_dim)
     generator = drawing_generator(seed, config)
-    emit_texts((text for mean in means for text in vae.decode(mean, config=config, seed=generator)), as_json=json)
+    emit_texts(
+        (text for mean in means for text in vae.decode(mean, config=config, seed=generator, label=label)), as_json=json
+    )
 
 
 @run_verb()
@@ -132,6 +137,7 @@ def score(
     seed: Annotated[int, typer.Option(metavar="N", min=0, help="Seed of the samples.")] = 0,
     header: Annotated[bool, typer.Option("--header", help="Begin with a line that names the columns.")] = False,
     model: ModelOption = None,
+    label: LabelOption = None,
     device: DeviceOption = "auto",
     json: Annotated[bool, typer.Option("--json", help="Print a JSON object a line; rec, kl, elbo, iw too.")] = False,
 ) -> None:
@@ -144,7 +150,7 @@ def score(
     sentences = Sentences(texts, file, column)
     vae, _ = load_model(model, device)
     for piece in sentences.pieces(vae):
-        found = vae.score(piece.store, by=by, samples=iw_samples, seed=seed, first_row=piece.first_row)
+        found = vae.score(piece.store, by=by, samples=iw_samples, seed=seed, first_row=piece.first_row, label=label)
         if piece.first_row == 0:
             say(f"score    {_meaning(found)}")
             if header and not json:

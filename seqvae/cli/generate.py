@@ -11,6 +11,7 @@ from seqvae.cli.options import (
     DeviceOption,
     GreedyOption,
     JsonOption,
+    LabelOption,
     LengthOption,
     ModelOption,
     SeedOption,
@@ -51,6 +52,12 @@ def sample(
             "--input", metavar="FILE", help="Text for --from aggregate.", show_default="the model's training text"
         ),
     ] = None,
+    label: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Label of the sentences, for a conditional model.", show_default="drawn for each"
+        ),
+    ] = None,
     temperature: TemperatureOption = None,
     top_k: TopKOption = None,
     top_p: TopPOption = None,
@@ -76,9 +83,11 @@ def sample(
     if file is not None and source == "prior":
         hint = "add `--from aggregate`, or leave --input away"
         raise SeqVAEError("E215", "--input and --from prior contradict each other", hint=hint)
+    if label is None and vae.labels is not None:
+        say(f"labels   drawn, each as often as the others; --label takes one of: {', '.join(vae.labels)}")
     seed = chosen_seed(seed)
     mixture = _fit_aggregate(vae, folder, file, seed) if source == "aggregate" else None
-    emit_texts(vae.sample(n, source=mixture, seed=seed, config=config), as_json=json)
+    emit_texts(vae.sample(n, source=mixture, seed=seed, config=config, label=label), as_json=json)
 
 
 def _fit_aggregate(vae: "TextVAE", folder: Path, file: Path | None, seed: int) -> "Aggregate":
@@ -99,6 +108,7 @@ def interpolate(
     path: Annotated[
         Literal["slerp", "lerp"], typer.Option(help="slerp: along a great circle; lerp: straight.")
     ] = "slerp",
+    label: LabelOption = None,
     beam: BeamOption = None,
     allow_unk: UnkOption = False,
     max_length: LengthOption = 200,
@@ -114,7 +124,7 @@ def interpolate(
     a, b = as_sentences([a, b])
     vae, _ = load_model(model, device)
     tell_unknown_words(vae, [a, b])
-    points = vae.interpolate(a, b, steps, path=path, config=config)
+    points = vae.interpolate(a, b, steps, path=path, config=config, label=label)
     if json:
         emit_json([{"t": t, "text": text} for t, text in points])
     else:
@@ -127,6 +137,7 @@ def reconstruct(
     file: InputOption = None,
     column: ColumnOption = None,
     model: ModelOption = None,
+    label: LabelOption = None,
     temperature: TemperatureOption = None,
     top_k: TopKOption = None,
     top_p: TopPOption = None,
@@ -148,5 +159,7 @@ def reconstruct(
     vae, _ = load_model(model, device)
     vae.need_latent("reconstruct")
     generator = drawing_generator(seed, config)
-    written = (vae.reconstruct(piece.store, config=config, seed=generator) for piece in sentences.pieces(vae))
+    written = (
+        vae.reconstruct(piece.store, config=config, seed=generator, label=label) for piece in sentences.pieces(vae)
+    )
     emit_texts((text for texts in written for text in texts), as_json=json)

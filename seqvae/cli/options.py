@@ -47,6 +47,9 @@ TopPOption = Annotated[
 LengthOption = Annotated[
     int, typer.Option("--max-length", metavar="N", help="Most tokens in a sentence, its end counted.")
 ]
+LabelOption = Annotated[
+    str | None, typer.Option("--label", metavar="NAME", help="Label of the sentences, for a conditional model.")
+]
 
 Split = Literal["train", "valid", "test"]
 
@@ -99,7 +102,7 @@ def read_sentences(folder: Path, vae: "TextVAE", split: Split, file: Path | None
         what = "this model folder does not say which text it belongs to"
         raise SeqVAEError("E214", what, where=str(folder), hint="name a text file with `--input FILE`")
     try:
-        prepared = prepare(data, vae.tokenizer, splits=[split])
+        prepared = prepare(data, vae.tokenizer, splits=[split], classes=vae.labels)
     except SeqVAEError as error:
         if error.code != "E220":
             raise

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from seqvae.data.batching import collate, evaluation_plan
 from seqvae.data.store import TokenStore
+from seqvae.models.conditional import check_classes
 from seqvae.types import Batch, Posterior
 
 
@@ -37,6 +38,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 def batches(model: nn.Module, store: TokenStore, *, batch_tokens: int) -> Iterator[tuple[np.ndarray, Batch]]:
     """The whole split, each sentence once: (row numbers in the store, batch on the model's device)."""
+    check_classes(store.classes, model.labels)
     for rows in evaluation_plan(store.lengths, batch_tokens=batch_tokens):
         yield rows, collate(store, rows).to(model.device)
 

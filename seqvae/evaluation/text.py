@@ -80,8 +80,9 @@ def reconstruction(
         some = rows[start : start + _CODES_TOGETHER]
         sources += [store[row][1:-1].tolist() for row in some.tolist()]
         with evaluating(model):
-            codes = model.encode(collate(store, some).to(model.device)).mean
-        outputs += decode(model, codes, config).tokens
+            batch = collate(store, some).to(model.device)
+            codes = model.encode(batch).mean
+        outputs += decode(model, codes, config, labels=batch.labels).tokens
     references, written = ([tokenizer.decode(ids) for ids in group] for group in (sources, outputs))
     bleu = BLEU(tokenize=bleu_tokenisation(tokenizer.unit, references), force=True)
     chrf = CHRF()

@@ -14,6 +14,7 @@ from seqvae.data.store import TokenStore
 from seqvae.errors import SeqVAEError
 from seqvae.evaluation.latent import subset
 from seqvae.evaluation.passes import evaluating, one_code
+from seqvae.models.conditional import check_classes
 
 COMPONENTS = 10
 """Of the mixture, where the sentences are enough (Ghosh et al. 2020, section 4)."""
@@ -69,6 +70,7 @@ def fit_aggregate(
     Errors: E245 for fewer than two sentences, E246 for too many components, E234 for codes that are not finite.
     """
     rows = subset(len(store), AT_MOST, seed)
+    check_classes(store.classes, model.labels)
     if len(rows) < 2:
         raise SeqVAEError("E245", f"a mixture needs two sentences or more, not {len(rows)}", hint="give it more text")
     if components is None:

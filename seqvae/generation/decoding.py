@@ -59,9 +59,16 @@ class Decoded:
 
 
 def decode(
-    model: nn.Module, z: Float[Tensor, "N Z"], config: DecodeConfig, generator: torch.Generator | None = None
+    model: nn.Module,
+    z: Float[Tensor, "N Z"],
+    config: DecodeConfig,
+    generator: torch.Generator | None = None,
+    *,
+    labels: Int[Tensor, " N"] | None = None,
 ) -> Decoded:
     """Write one sentence for each code. Sentences that have ended leave the computation.
+
+    A conditional model needs the label of each (else E282).
 
     Sampling draws its uniform numbers up front, on the generator's device (without one: on the CPU, from the global
     random state), a row for each code: what a code gives does not depend on when the others end. <pad> and <bos> are
@@ -71,8 +78,8 @@ def decode(
         raise SeqVAEError("E234", "a latent code holds NaN or infinity", hint="check where the code comes from")
     if len(z) == 0:
         return Decoded(tokens=[], log_probs=[], truncated=[])
-    z = z.to(model.device)
     with evaluating(model):
+        z = model.decoder_input(z.to(model.device), None if labels is None else labels.to(model.device))
         tokens, log_probs = _beam(model, z, config) if config.strategy == "beam" else _walk(model, z, config, generator)
     if not torch.isfinite(log_probs).all():
         raise SeqVAEError(

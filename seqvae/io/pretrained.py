@@ -1,8 +1,10 @@
 """The model folder: what is shared, and loads with no flags and without running code from it."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -29,6 +31,8 @@ class Description(BaseModel):
     noiseless: bool
     """Trained as a plain autoencoder."""
     model: ModelConfig
+    labels: tuple[str, ...] | None = None
+    """Names of the labels of a conditional model, in the order of their numbers."""
     refiners: tuple[AnyStrategyConfig, ...] = ()
     """Training methods that improve q(z|x) in use too."""
 
@@ -42,6 +46,7 @@ def save(folder: Path, vae: TextVAE, *, facts: dict[str, Any]) -> None:
             vocab_size=vae.model.vocab_size,
             noiseless=vae.noiseless,
             model=vae.model.config,
+            labels=vae.model.labels,
             refiners=tuple(refiner.config for refiner in vae.model.refiners),
         )
         storage.write_json(temporary / CONFIG, description.model_dump(mode="json"))
@@ -49,18 +54,48 @@ def save(folder: Path, vae: TextVAE, *, facts: dict[str, Any]) -> None:
         (temporary / "README.md").write_text(card.model_card(vae, facts), encoding="utf-8")
 
 
-def keep_evaluation(folder: Path, split: str, report: dict[str, Any], *, weights_sha256: str | None) -> None:
+def keep_evaluation(
+    folder: Path,
+    split: str,
+    report: dict[str, Any],
+    *,
+    weights_sha256: str | None,
+    by_sentence: Mapping[str, np.ndarray] | None = None,
+) -> None:
     """Add the numbers of one split to ``eval.json`` of a model folder, which stays whole throughout.
 
-    Raises E406 where the folder holds other weights by now than those that were measured, ``weights_sha256``: a run
-    that goes on saves its best model anew.
+    ``by_sentence`` (nats of each sentence) go into ``eval-SPLIT.safetensors`` beside it. Raises E406 where the folder
+    holds other weights by now than those that were measured, ``weights_sha256``: a run that goes on saves its best
+    model anew.
     """
     present = storage.read_json(folder / EVALUATION) if (folder / EVALUATION).exists() else {}
     with storage.atomic_folder(folder, amend=True) as temporary:
         storage.write_json(temporary / EVALUATION, present | {split: report})
+        tensors = {name: torch.from_numpy(values) for name, values in (by_sentence or {}).items()}
+        storage.save_tensors(temporary / sentences_file(split), tensors)
         if storage.recorded_sha256(folder, WEIGHTS) != weights_sha256:
             what = "the model has been saved anew since it was measured"
             raise SeqVAEError("E406", what, where=str(folder), hint="measure again once the run has ended")
+
+
+def kept_evaluation(path: str | Path, split: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """What `keep_evaluation` wrote: the numbers of a split, and the nats of each sentence by name.
+
+    Raises E294 where this split of the model in ``path`` has not been measured.
+    """
+    folder = model_folder(Path(path))
+    present = storage.read_json(folder / EVALUATION) if (folder / EVALUATION).exists() else {}
+    if not isinstance(present, dict) or split not in present:
+        hint = f"measure it: `seqvae eval --model {path} --split {split}`"
+        raise SeqVAEError("E294", f"the {split} split has not been measured", where=str(folder), hint=hint)
+    file = folder / sentences_file(split)
+    tensors = storage.load_tensors(file) if file.is_file() else {}
+    return present[split], {name: tensor.numpy() for name, tensor in tensors.items()}
+
+
+def sentences_file(split: str) -> str:
+    """The file of a model folder with the nats of each sentence of a split."""
+    return f"eval-{split}.safetensors"
 
 
 def load(path: str | Path, *, device: str | torch.device = "cpu") -> TextVAE:
@@ -95,7 +130,7 @@ def load(path: str | Path, *, device: str | torch.device = "cpu") -> TextVAE:
 
 def _build(folder: Path, description: Description) -> SeqVAE:
     try:
-        return SeqVAE(description.model, description.vocab_size)
+        return SeqVAE(description.model, description.vocab_size, description.labels)
     except (RuntimeError, OverflowError, TypeError) as error:  # what torch says to sizes that cannot be
         raise _unfit(folder, f"its sizes cannot be: {error}") from None
 

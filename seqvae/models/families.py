@@ -16,7 +16,9 @@ def fill_prior(settings: Any) -> Any:
     return {**settings, "prior": {"family": "sphere"}} if family == "vmf" else settings
 
 
-def check_families(posterior: PosteriorConfig, prior: PriorConfig, latent_dim: int) -> None:
+def check_families(
+    posterior: PosteriorConfig, prior: PriorConfig, latent_dim: int, *, conditional: bool = False
+) -> None:
     """Refuse what cannot go together, with the reason (ValueError, located by the config reader)."""
     if latent_dim == 0:
         return
@@ -24,6 +26,9 @@ def check_families(posterior: PosteriorConfig, prior: PriorConfig, latent_dim: i
     if reason:
         pair = f"posterior.family {posterior.family} and prior.family {prior.family}"
         raise ValueError(f"{pair} cannot go together: {reason}")
+    if conditional and prior.family == "vamp":
+        reason = "a posterior would need a label to read beside a pseudo-input, which has none"
+        raise ValueError(f"conditional and prior.family vamp cannot go together: {reason}")
     if posterior.family == "vmf" and latent_dim == 1:
         raise ValueError("posterior.family vmf needs latent_dim 2 or more: on a line, the unit sphere is two points")
     if posterior.family == "delta" and posterior.delta_nats > MOST_NATS_PER_DIM * latent_dim:

@@ -1,5 +1,6 @@
 """SeqVAE: encoder, posterior, prior and decoder as one model over batches of token ids."""
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import torch
@@ -7,6 +8,7 @@ from jaxtyping import Float, Int
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
+from seqvae.models.conditional import ConditionalConfig, label_missing, require_labels
 from seqvae.models.cross_entropy import token_argmax, token_nll
 from seqvae.models.decoder import Decoder, DecoderConfig
 from seqvae.models.encoder import Encoder, EncoderConfig
@@ -38,6 +40,9 @@ class ModelConfig(BaseModel):
     decoder: DecoderConfig = Field(DecoderConfig(), description="the decoder's network")
     posterior: PosteriorConfig = Field(GaussianPosteriorConfig(), description="the family of q(z|x)")
     prior: PriorConfig = Field(StandardPriorConfig(), description="the prior p(z)")
+    conditional: ConditionalConfig | None = Field(
+        None, description="set (to {}, say) for a model of text given its label; the data then needs labels"
+    )
     init: InitConfig = Field(InitConfig(), description="how parameters are drawn before training")
 
     @model_validator(mode="before")
@@ -47,7 +52,7 @@ class ModelConfig(BaseModel):
 
     @model_validator(mode="after")
     def _families(self) -> "ModelConfig":
-        check_families(self.posterior, self.prior, self.latent_dim)
+        check_families(self.posterior, self.prior, self.latent_dim, conditional=self.conditional is not None)
         return self
 
     @property
@@ -68,24 +73,37 @@ class Refiner(Protocol):
 class SeqVAE(nn.Module):
     """A variational autoencoder over sentences; a language model where ``latent_dim`` is 0.
 
+    With ``conditional`` settings it is p(x, z|y) = p(z) p(x|z, y) with q(z|x, y), for the label y of each sentence:
+    the conditional VAE of Sohn et al. 2015, with z independent of y, which they allow. The posterior reads
+    [features; e(y)] and the decoder [z; e'(y)] in place of z; every reported likelihood is then -log p(x|y).
+
     >>> model = SeqVAE(ModelConfig(latent_dim=2), vocab_size=7)
     >>> terms = model.terms(batch, samples=5)            # doctest: +SKIP
     >>> (terms.rec.mean(0) + terms.kl).mean()            # -ELBO in nats per sentence  # doctest: +SKIP
     """
 
-    def __init__(self, config: ModelConfig, vocab_size: int):
+    def __init__(self, config: ModelConfig, vocab_size: int, labels: Sequence[str] | None = None):
         super().__init__()
         self.config, self.vocab_size = config, vocab_size
+        self.labels = None if config.conditional is None else require_labels(labels)
+        """Names of the labels in the order of their numbers; None for a model that is not conditional."""
         self.refiners: tuple[Refiner, ...] = ()
         """Methods whose better q(z|x) ``encode`` gives; saved with the model."""
         self.encoder: Encoder | None = None
         self.posterior: nn.Module | None = None
         self.prior: nn.Module | None = None
+        self.encoder_labels: nn.Embedding | None = None
+        self.decoder_labels: nn.Embedding | None = None
+        extra = 0 if config.conditional is None else config.conditional.embedding
         if config.latent_dim > 0:
             self.encoder = Encoder(config.encoder, vocab_size)
-            self.posterior = build_posterior(config.posterior, self.encoder.features, config.latent_dim)
+            if self.labels is not None:
+                self.encoder_labels = nn.Embedding(len(self.labels), extra)
+            self.posterior = build_posterior(config.posterior, self.encoder.features + extra, config.latent_dim)
             self.prior = build_prior(config.prior, config.latent_dim, self.encoder, self.posterior)
-        self.decoder = Decoder(config.decoder, vocab_size, config.latent_dim)
+        if self.labels is not None:
+            self.decoder_labels = nn.Embedding(len(self.labels), extra)
+        self.decoder = Decoder(config.decoder, vocab_size, config.latent_dim + extra)
         for part in self.parts():
             self._draw(part)
 
@@ -104,7 +122,10 @@ class SeqVAE(nn.Module):
 
     def parts(self) -> dict[str, list[nn.Module]]:
         """The halves that a method may train or reset apart: ``encoder`` (q) and ``decoder`` (p)."""
-        parts = {"encoder": [self.encoder, self.posterior], "decoder": [self.decoder, self.prior]}
+        parts = {
+            "encoder": [self.encoder, self.encoder_labels, self.posterior],
+            "decoder": [self.decoder, self.decoder_labels, self.prior],
+        }
         present = {name: [module for module in modules if module is not None] for name, modules in parts.items()}
         return {name: modules for name, modules in present.items() if modules}
 
@@ -120,7 +141,27 @@ class SeqVAE(nn.Module):
         """q(z|x) as the encoder alone gives it; None for a language model."""
         if self.encoder is None:
             return None
-        return self.posterior(self.encoder(batch.tokens, batch.lengths))
+        features = self.encoder(batch.tokens, batch.lengths)
+        return self.posterior(self._labelled(features, batch.labels, self.encoder_labels))
+
+    def decoder_input(
+        self, z: Float[Tensor, "*S B Z"], labels: Int[Tensor, " B"] | None = None
+    ) -> Float[Tensor, "*S B Y"]:
+        """What the decoder reads as its code: z, and in a conditional model the label's embedding behind it.
+
+        Raises E282 where a conditional model is not given the labels.
+        """
+        return self._labelled(z, labels, self.decoder_labels)
+
+    def _labelled(
+        self, values: Float[Tensor, "*S B _"], labels: Int[Tensor, " B"] | None, embedding: nn.Embedding | None
+    ) -> Float[Tensor, "*S B _"]:
+        if embedding is None:
+            return values
+        if labels is None:
+            raise label_missing(self.labels)
+        known = embedding(labels).expand(*values.shape[:-1], -1)
+        return torch.cat([values, known.to(values.dtype)], dim=-1)
 
     def encode(self, batch: Batch) -> Posterior | None:
         """q(z|x) of each sentence, refined by the methods that do so; None for a language model."""
@@ -156,7 +197,9 @@ class SeqVAE(nn.Module):
             kl, kl_dims = ((q.log_prob(z) - self.prior.log_prob(z)).mean(0), None) if closed is None else closed
         elif z is None:
             z = torch.zeros(samples, len(batch), 0, device=self.device)
-        rec = self._rec(batch.tokens, z, batch.tokens if inputs is None else inputs.tokens)
+        rec = self._rec(
+            batch.tokens, self.decoder_input(z, batch.labels), batch.tokens if inputs is None else inputs.tokens
+        )
         return Terms(
             rec=rec,
             kl=kl,
@@ -171,13 +214,13 @@ class SeqVAE(nn.Module):
     @torch.no_grad()
     def correct_tokens(self, batch: Batch, z: Float[Tensor, "B Z"]) -> Int[Tensor, " B"]:
         """How many tokens of each sentence (EOS counted) are the likeliest ones when teacher-forced from ``z``."""
-        hidden = self.decoder(batch.tokens[:, :-1], z).flatten(0, 1)
+        hidden = self.decoder(batch.tokens[:, :-1], self.decoder_input(z, batch.labels)).flatten(0, 1)
         best = token_argmax(hidden, self.decoder.output_weight, self.decoder.output_bias)
         targets = batch.tokens[:, 1:]
         return ((best.view_as(targets) == targets) & (targets != PAD)).sum(1)
 
     def _rec(
-        self, tokens: Int[Tensor, "B T"], z: Float[Tensor, "S B Z"], inputs: Int[Tensor, "B T"]
+        self, tokens: Int[Tensor, "B T"], z: Float[Tensor, "S B Y"], inputs: Int[Tensor, "B T"]
     ) -> Float[Tensor, "S B"]:
         """-log p(x|z), summed over the predicted tokens of each sentence; padding adds exactly nothing."""
         samples, sentences = z.shape[:2]

@@ -19,7 +19,7 @@ from seqvae.types import EOS
 class Parrot(nn.Module):
     """Its code is the row number, its decoder writes ``lines[row]`` and nothing else."""
 
-    latent_dim, device = 1, torch.device("cpu")
+    latent_dim, device, labels = 1, torch.device("cpu"), None
 
     def __init__(self, lines: list[str]):
         super().__init__()
@@ -29,6 +29,9 @@ class Parrot(nn.Module):
         self.batch_sizes.append(len(batch))
         mean = batch.rows[:, None].float()
         return GaussianPosterior(mean, torch.zeros_like(mean))
+
+    def decoder_input(self, z, labels=None):
+        return z
 
 
 class Speech:
