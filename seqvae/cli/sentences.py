@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 TextsArgument = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[TEXT]...", help="Sentences, or - for standard input, one a line.", show_default=False),
+    typer.Argument(metavar="TEXT", help="Sentences, or - for standard input, one a line.", show_default=False),
 ]
 InputOption = Annotated[
     Path | None,
