@@ -15,6 +15,7 @@ from training_toys import Events, bytes_of, last_checkpoint, phase_of, toy_train
 
 import seqvae.objectives
 from seqvae.config import shipped_configs
+from seqvae.errors import SeqVAEError
 from seqvae.objectives import registry
 from seqvae.objectives.base import Strategy, StrategyConfig
 
@@ -160,6 +161,26 @@ def test_every_pair_trains_or_is_refused_with_a_reason(one, other, tmp_path):
         assert trainer.fit()
         assert trainer.progress.step == 2
         assert all(torch.isfinite(tensor).all() for tensor in trainer.model.state_dict().values())
+
+
+@each
+@pytest.mark.parametrize("family", ["batchnorm", "delta", "iaf", "vmf"])
+def test_it_trains_with_every_posterior_or_says_why_not(name, family, tmp_path):
+    changes = {"model": {"posterior": {"family": family}}, "train": {"steps": 2}, "objective": {"samples": 2}}
+    if family == "delta":
+        changes["model"]["posterior"]["delta_nats"] = 0.5
+    trainer = toy_trainer(tmp_path, phases=[phase_of(tmp_path, example(name), **changes)], **changes)
+    try:
+        finished, refused = trainer.fit(), None
+    except SeqVAEError as error:
+        finished, refused = False, error
+    assert finished == (refused is None)
+    if refused is not None:
+        assert refused.exit_code == 2
+        assert f"`{name}`" in refused.what
+        assert "this posterior" in refused.what
+        assert trainer.progress.step == 0
+    assert all(torch.isfinite(tensor).all() for tensor in trainer.model.state_dict().values())
 
 
 NEW_METHOD = '''
