@@ -1,6 +1,7 @@
 """What a setting means, read from the settings classes themselves: description, type, default, unit, who sets it."""
 
 import difflib
+import functools
 import re
 import typing
 from collections.abc import Iterator, Sequence
@@ -56,7 +57,7 @@ def explain(dotted: str) -> list[SettingDoc]:
     parts = tuple(part for part in dotted.strip().split(".") if not part.isdecimal())
     found = _at(parts)
     if not found:
-        known = sorted({path for path in _all_paths(Config)})
+        known = setting_names()
         near = [path for path in known if path.rpartition(".")[2] == parts[-1]]
         near = near or difflib.get_close_matches(dotted, known, n=1, cutoff=0.5)
         hint = f"did you mean `{near[0]}`?" if near else f"the sections are: {', '.join(Config.model_fields)}"
@@ -70,6 +71,12 @@ def explain(dotted: str) -> list[SettingDoc]:
         elif doc.kind and docs[same].kind:
             docs[same] = replace(docs[same], kind=f"{docs[same].kind}, {doc.kind}")
     return docs
+
+
+@functools.cache
+def setting_names() -> list[str]:
+    """Every name that `explain` knows."""
+    return sorted(set(_all_paths(Config)))
 
 
 def inside(doc: SettingDoc) -> list[SettingDoc]:
@@ -180,16 +187,15 @@ def _unit(name: str, description: str, annotation: Any) -> str | None:
 
 def _set_by(parts: Sequence[str]) -> dict[str, Any]:
     """The shipped configs that name the setting, with the (first) value that each gives it."""
-    found = {}
-    for name in shipped_configs():
-        data = read_yaml(find_config(name)).data
-        values = [
-            *_values(data, parts),
-            *(_values(data, (*PHASES, *parts[1:])) if parts[0] in ("objective", "train") else ()),
-        ]
-        if values:
-            found[name] = values[0]
-    return found
+    names = [parts, (*PHASES, *parts[1:])] if parts[0] in ("objective", "train") else [parts]
+    found = {name: [value for each in names for value in _values(data, each)] for name, data in _shipped().items()}
+    return {name: values[0] for name, values in found.items() if values}
+
+
+@functools.cache
+def _shipped() -> dict[str, Any]:
+    """What stands in each shipped config."""
+    return {name: read_yaml(find_config(name)).data for name in shipped_configs()}
 
 
 def _values(data: Any, parts: Sequence[str], told: bool = False) -> Iterator[Any]:

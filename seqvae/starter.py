@@ -240,7 +240,7 @@ def config_text(text: Profile, chosen: Starter, *, out: str, train: str, text_co
     """The YAML of the config ``out``, a comment on each choice; ``train`` is the path of the text."""
     median_words, median_chars = _percentile(text.word_lengths, 0.5), _percentile(text.character_lengths, 0.5)
     unit = {"word": "words", "char": "characters", "sentencepiece": "pieces"}[chosen.tokenizer]
-    free = round(4.8 / chosen.latent, 3)
+    free = round(6.4 / chosen.latent, 3)
     lines = [
         f"# A VAE for {train}: {text.sentences:,} lines,",
         f"# the one of middle length of {median_words} words or {median_chars} characters.",

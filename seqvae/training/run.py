@@ -32,6 +32,7 @@ from seqvae.training.lock import LOCK, locked
 from seqvae.training.loggers import MetricsFile, PlainLog
 from seqvae.training.phases import check_resets, resolve_phases
 from seqvae.training.runtime import Runtime
+from seqvae.training.stage import check_phases
 from seqvae.training.task import Observer, Task
 from seqvae.training.trainer import Trainer
 
@@ -67,7 +68,8 @@ def train(
     if resume is not None:
         folder, config = Path(resume), _resumed_config(Path(resume), config)
     elif config is None:
-        hint = "give a config: `seqvae train --config tiny.yaml` needs nothing else"
+        hint = "`seqvae train --config tiny.yaml` needs nothing else, `seqvae config list` shows more; "
+        hint += "`seqvae init FILE` writes a config for a text of yours"
         raise SeqVAEError("E210", "there is nothing to train", hint=hint)
     else:
         folder = new_folder(stem) if out is None else _checked_folder(Path(out))
@@ -190,6 +192,7 @@ def _train(config: Config, folder: Path, observers: Sequence[Observer]) -> Run:
     model = SeqVAE(config.model, prepared.tokenizer.vocab_size).to(runtime.device)
     phases = resolve_phases(config.objective, config.train)
     check_resets(phases, model.parts())
+    check_phases(phases, model)
     if config.train.pretrained_embeddings is not None:
         pretrained_embeddings = PretrainedEmbeddings(config.train.pretrained_embeddings, model, phases)
         if checkpoint is None:

@@ -1,6 +1,6 @@
 """A phase at work: its objective, its optimizers, and what its settings say at a step."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 
@@ -17,6 +17,14 @@ from seqvae.training.state import NEVER, Progress
 
 _MI_SENTENCES = 5_000
 """Most sentences of a validation's mutual information, whose cost is the square."""
+
+
+def check_phases(phases: Sequence[Phase], model: SeqVAE) -> None:
+    """Raises what any of the phases will refuse of this model, before a run is begun: a later one costs hours."""
+    with torch.random.fork_rng(devices=[]):  # what a method draws here is drawn again when its phase begins
+        for phase in phases:
+            Stage(phase, model, epoch_steps=1)
+    model.refiners = ()
 
 
 class Stage:
