@@ -49,8 +49,10 @@ class InterpolationReport:
     pairs: int
     steps: int
     t: list[float]
-    lerp: PathReport
+    lerp: PathReport | None
+    """Straight; None for a model on the sphere, whose straight paths leave it."""
     slerp: PathReport
+    """Along great circles."""
 
 
 def measure_interpolation(
@@ -86,7 +88,13 @@ def measure_interpolation(
         paths = [tokens[i * STEPS : (i + 1) * STEPS] for i in range(pairs)]
         return _path_report(paths, sentences, tokenizer, language_model, parses)
 
-    return InterpolationReport(pairs=pairs, steps=STEPS, t=fractions(STEPS), lerp=walked("lerp"), slerp=walked("slerp"))
+    return InterpolationReport(
+        pairs=pairs,
+        steps=STEPS,
+        t=fractions(STEPS),
+        lerp=None if model.spherical else walked("lerp"),
+        slerp=walked("slerp"),
+    )
 
 
 def _path_report(

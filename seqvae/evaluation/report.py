@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
 
@@ -29,6 +30,11 @@ class EvalConfig(BaseModel):
     batch_tokens: int = Field(16_384, ge=1, description="tokens decoded at once, samples counted: bounds the memory")
     mi_sentences: int = Field(20_000, ge=1, description="most sentences for the mutual information (its cost is N^2)")
     reconstructions: int = Field(2_000, ge=1, description="most sentences to reconstruct for BLEU and exact match")
+    samples: int = Field(2_000, ge=1, description="full suite: samples to write, and to learn a language model from")
+    paths: int = Field(100, ge=1, description="full suite: pairs of sentences to walk between")
+    probe_sentences: int = Field(
+        10_000, ge=2, description="full suite: most sentences of each split for probes and for retrieval (cost N^2)"
+    )
     seed: int = Field(0, ge=0, description="seed of the posterior samples and of the subsets")
 
 
@@ -80,11 +86,15 @@ class EvalReport:
     exact_match_se: float | None
     reconstructions: int | None
     unknown_rate: float = _metric("unknown tokens", "share outside the vocabulary", 4)
+    data_fingerprint: str
+    """Of the sentences and their tokens: where two reports agree in it, their sentences may be paired."""
     verdict: Verdict
+    by_sentence: dict[str, np.ndarray] = field(default_factory=dict, repr=False, compare=False)
+    """The nats of each sentence by name (elbo, iw, rec), in the order of the split; not part of the JSON."""
 
     def to_dict(self) -> dict[str, Any]:
         """Ready for JSON: plain numbers, strings, lists; None becomes null."""
-        return asdict(self)
+        return {name: value for name, value in asdict(self).items() if name != "by_sentence"}
 
     def __rich__(self) -> Any:
         from rich import box
@@ -144,7 +154,7 @@ def evaluate_model(
     accuracy = token_accuracy(model, store, batch_tokens=config.batch_tokens)
     blank = {item.name: None for item in fields(EvalReport)}
     found |= {"latent_dim": model.latent_dim, "token_accuracy": accuracy, "unknown_rate": store.stats.unknown_rate}
-    found |= {"split": split, "sentences": len(store)}
+    found |= {"split": split, "sentences": len(store), "data_fingerprint": store.fingerprint}
     seen = {name: found.get(name) for name in Evidence.__dataclass_fields__}
     return EvalReport(**(blank | found | {"verdict": judge(Evidence(**seen), noiseless=noiseless)}))
 
@@ -155,7 +165,7 @@ def _likelihood_numbers(
     if noiseless:
         rec, tokens = autoencoder_rec(model, store, batch_tokens=config.batch_tokens)
         refuse_non_finite(rec)
-        return {"rec_nats": float(rec.mean()), "tokens": int(tokens.sum())}
+        return {"rec_nats": float(rec.mean()), "tokens": int(tokens.sum()), "by_sentence": {"rec": rec}}
     each = elbo_and_iw(
         model,
         store,
@@ -170,6 +180,7 @@ def _likelihood_numbers(
     found = {f"{name}_nats": None if values is None else float(values.mean()) for name, values in means.items()}
     return found | {
         "tokens": tokens,
+        "by_sentence": {"elbo": each.elbo, "iw": each.iw, "rec": each.rec},
         "elbo_se": standard_error(each.elbo),
         "iw_se": standard_error(each.iw),
         "iw_samples": each.samples,

@@ -1,12 +1,15 @@
 """eval, and the model that every verb acts on: found, named, or missed with the way out."""
 
+import contextlib
 import json
 import re
 import shutil
 
 import pytest
+from typer.testing import CliRunner
 
 import seqvae.textvae
+from seqvae.cli.app import app
 from seqvae.errors import SeqVAEError
 from seqvae.evaluation.report import EvalReport
 from seqvae.io import pretrained
@@ -89,6 +92,90 @@ def test_a_text_of_unknown_words_only_is_measured_and_told(verb, tmp_path):
         assert (found["sentences"], found["unknown_rate"]) == (2, 1.0)
         assert found["rec_nats"] > 0
         assert "100.0% of the tokens are unknown words" in result.stderr
+
+
+@pytest.fixture(scope="module")
+def full(workplace):
+    """The full suite on a small scale, with all that it can be given."""
+    pairs = workplace / "pairs.tsv"
+    rows = ["the cat saw a cake\ta dog saw a cake\t3.5", "she ate\tshe ate some tea\t4", "she liked\tthe cat\t1"]
+    pairs.write_text("\n".join(rows) + "\n", encoding="utf-8")
+    for split, count in (("train", 200), ("valid", 30)):
+        lines = (workplace / f"{split}.txt").read_text(encoding="utf-8").splitlines()
+        labels = ["night" if line.endswith("night") else "day" for line in lines]
+        (workplace / f"{split}.time.labels").write_text("\n".join(labels) + "\n", encoding="utf-8")
+        assert len(labels) == count
+    arguments = ["--samples", 20, "--language-model", "runs/lm", "--pairs", "pairs.tsv", "--group-size", 3]
+    with contextlib.chdir(workplace):
+        result = CliRunner().invoke(app, ["eval", "--suite=full", "--split=valid", "--json", *map(str, arguments)])
+    for path in workplace.glob("*.labels"):
+        path.unlink()
+    return result
+
+
+def test_the_full_suite_adds_its_parts_to_the_numbers_of_the_basic_one(full, verb):
+    found, basic = measured(full), measured(verb("eval", "--json", "--split", "valid"))
+    assert {name: found[name] for name in basic} == basic
+    parts = {"aggregate_posterior", "samples", "samples_from", "interpolation", "probes", "retrieval", "similarity"}
+    assert found.keys() - basic.keys() == parts
+    assert None not in [found[name] for name in parts]
+    assert found["samples"]["samples"]["sentences"] == found["samples"]["real"]["sentences"] == 20
+    assert found["samples"]["forward"]["ppl"] > 1
+    assert found["probes"]["time"]["train_sentences"] == 200
+    assert found["probes"]["time"]["bag_of_words"] == 1
+    assert found["retrieval"]["groups"] == 10
+    assert found["similarity"]["pairs"] == 3
+    stages = [line for line in full.stderr.splitlines() if line.startswith("measure ")]
+    assert len(stages) == 5
+
+
+@pytest.mark.parametrize("model", ["lm", "ae"])
+def test_the_full_suite_of_a_model_without_prior_or_code_leaves_out_what_it_does_not_have(verb, model):
+    found = measured(verb("eval", "--suite", "full", "--json", "--samples", 9, "--model", f"runs/{model}"))
+    assert found["samples_from"] == {"lm": "no code", "ae": "mixture"}[model]
+    assert found["aggregate_posterior"] is None
+    assert found["samples"]["forward"] is None
+    assert (found["interpolation"] is None) == (model == "lm")
+    assert (found["probes"], found["retrieval"], found["similarity"]) == ({}, None, None)
+
+
+def test_the_full_suite_prints_tables_of_eighty_columns_that_end_with_what_the_code_knows(verb, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    result = verb("eval", "--suite", "full", "--samples", 9, "--group-size", 5, "--language-model", "runs/lm")
+    tables = result.stdout.splitlines()
+    tables = tables[tables.index("all codes together against the prior") :]
+    assert max(map(len, tables)) <= 80
+    for words in ("reverse PPL", "continuous units", "the middle, to the first", "recall at 10"):
+        assert words in result.stdout
+    assert "--language-model" not in result.stderr
+
+
+@pytest.mark.parametrize("option", ["--language-model", "--samples", "--pairs", "--group-size"])
+def test_options_of_the_full_suite_are_refused_without_it(verb, option):
+    result = verb("eval", option, "3")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert f"error[E293]: {option} is for the full suite" in result.stderr
+    assert "--suite full" in result.stderr
+
+
+def test_pairs_that_cannot_be_read_are_named_before_anything_is_measured(verb, tmp_path):
+    path = tmp_path / "pairs.tsv"
+    for text, code in (("a b\n", "E291"), ("a\tb\t1\na\tb\n", "E292"), ("a\tb\t1\n", "E292")):
+        path.write_text(text, encoding="utf-8")
+        result = verb("eval", "--suite", "full", "--pairs", path)
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert f"error[{code}]" in result.stderr
+        assert "measure " not in result.stderr
+    assert (
+        "error[E291]: there is no column 'z'"
+        in verb("eval", "--suite", "full", "--pairs", path, "--pair-columns", "a,b,z").stderr
+    )
+
+
+def test_a_language_model_that_has_a_code_is_refused(verb):
+    result = verb("eval", "--suite", "full", "--language-model", "runs/vae")
+    assert result.exit_code == 2
+    assert "error[E290]" in result.stderr
 
 
 def test_the_numbers_are_kept_with_the_model_by_split(verb, workplace):
