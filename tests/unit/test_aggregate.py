@@ -20,7 +20,7 @@ TWO_CLUMPS = (torch.tensor([6.0, -2.0, 0.5]), torch.tensor([-4.0, 3.0, 0.5]))
 class Clumps(torch.nn.Module):
     """An encoder whose posterior is known: sentences of odd length lie at one place, the others at another."""
 
-    latent_dim, device = 3, torch.device("cpu")
+    latent_dim, device, labels = 3, torch.device("cpu"), None
 
     def __init__(self, std: float = 0.5):
         super().__init__()
