@@ -67,7 +67,8 @@ def measure_interpolation(
 ) -> InterpolationReport | None:
     """Walk between the posterior means of random pairs of sentences, straight and along great circles.
 
-    Every sentence is in one pair at most; None for a split of one sentence.
+    Every sentence is in one pair at most; None for a split of one sentence. A conditional model writes the whole path
+    under the label of its first sentence.
     """
     order = np.random.default_rng(row_seed(seed, "pairs")).permutation(len(store))
     pairs = min(pairs, len(store) // 2)
@@ -80,11 +81,17 @@ def measure_interpolation(
             means.append(model.encode(collate(store, rows[start : start + _TOGETHER]).to(model.device)).mean.cpu())
     ends = torch.cat(means).view(2, pairs, -1)
     sentences = [store[row][1:-1].tolist() for row in rows.tolist()]
+    labels = None
+    if model.labels is not None:
+        labels = torch.from_numpy(store.labels[rows[:pairs]].astype(np.int64)).repeat_interleave(STEPS)
     config = DecodeConfig(strategy="greedy", max_length=int(store.lengths[rows].max()) + SPARE_TOKENS, allow_unk=True)
 
     def walked(kind: Literal["lerp", "slerp"]) -> PathReport:
         codes = torch.cat([interpolate(a, b, STEPS, kind) for a, b in zip(*ends, strict=True)])
-        tokens = [ids for some in codes.split(_TOGETHER) for ids in decode(model, some, config).tokens]
+        tokens = []
+        for start in range(0, len(codes), _TOGETHER):
+            some = slice(start, start + _TOGETHER)
+            tokens += decode(model, codes[some], config, labels=None if labels is None else labels[some]).tokens
         paths = [tokens[i * STEPS : (i + 1) * STEPS] for i in range(pairs)]
         return _path_report(paths, sentences, tokenizer, language_model, parses)
 

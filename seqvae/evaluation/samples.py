@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from seqvae.data.store import TokenStore
@@ -61,6 +61,7 @@ def measure_samples(
     store: TokenStore,
     *,
     codes: Float[Tensor, "N Z"],
+    labels: Int[Tensor, " N"] | None = None,
     train: TokenStore | None = None,
     language_model: LanguageModel | None = None,
     parses: Parses | None = None,
@@ -68,10 +69,12 @@ def measure_samples(
 ) -> SampleReport:
     """Write one sample for each of ``codes`` (ancestral, temperature 1) and measure them against ``store``.
 
+    ``labels`` of the samples: for a conditional model.
+
     ``<unk>`` may be written, so that the samples are the model's own. Forward and reverse perplexity: Zhao et al. 2018
     (ARAE), section 5. The reverse one depends on the number of samples: compare equal numbers.
     """
-    written, truncated = write(model, codes, longest=int(store.lengths.max()), seed=seed)
+    written, truncated = write(model, codes, labels=labels, longest=int(store.lengths.max()), seed=seed)
     texts = [tokenizer.decode(tokens) for tokens in written]
     source = store if train is None else train
     real = [source[row][1:-1].tolist() for row in subset(len(source), len(written), seed).tolist()]
@@ -102,14 +105,20 @@ def measure_samples(
 
 
 def write(
-    model: nn.Module, codes: Float[Tensor, "N Z"], *, longest: int, seed: int = 0
+    model: nn.Module,
+    codes: Float[Tensor, "N Z"],
+    *,
+    longest: int,
+    seed: int = 0,
+    labels: Int[Tensor, " N"] | None = None,
 ) -> tuple[list[list[int]], float]:
     """Token ids of one sample for each code, and the share that was cut; the seed decides everything."""
     generator = torch.Generator().manual_seed(row_seed(seed, "samples"))
     config = DecodeConfig(allow_unk=True, max_length=max(MAX_TOKENS, longest + SPARE_TOKENS))
     tokens, cut = [], 0
-    for some in codes.split(_TOGETHER):
-        decoded = decode(model, some, config, generator)
+    for start in range(0, len(codes), _TOGETHER):
+        some = slice(start, start + _TOGETHER)
+        decoded = decode(model, codes[some], config, generator, labels=None if labels is None else labels[some])
         tokens += decoded.tokens
         cut += sum(decoded.truncated)
     return tokens, cut / len(codes)

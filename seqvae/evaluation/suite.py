@@ -76,12 +76,17 @@ def evaluate_fully(
         model, tokenizer, store, split=split, config=config, noiseless=noiseless, on_progress=on_progress
     )
     on_stage("samples, and two small language models")
-    codes, origin = _sample_codes(model, store if around.train is None else around.train, config, noiseless)
+    source = store if around.train is None else around.train
+    codes, origin = _sample_codes(model, source, config, noiseless)
+    labels = None
+    if model.labels is not None:  # as frequent as in the text
+        labels = torch.from_numpy(source.labels[subset(len(source), len(codes), config.seed)].astype(np.int64))
     samples = measure_samples(
         model,
         tokenizer,
         store,
         codes=codes,
+        labels=labels,
         train=around.train,
         language_model=around.language_model,
         parses=around.parses,
@@ -110,7 +115,9 @@ def evaluate_fully(
         interpolation=paths,
         probes=_probes(model, tokenizer, store, around, config),
         retrieval=_retrieval(model, tokenizer, store, around, config),
-        similarity=None if around.pairs is None else _similarity(model, tokenizer, around.pairs, config),
+        similarity=None
+        if around.pairs is None or model.labels is not None
+        else _similarity(model, tokenizer, around.pairs, config),
     )
 
 

@@ -279,3 +279,16 @@ def test_a_conditional_model_is_saved_and_loaded_as_it_was(tmp_path):
     assert back.labels == LABELS
     np.testing.assert_array_equal(back.encode(["a b"], label="west").mean, vae.encode(["a b"], label="west").mean)
     assert back.sample(3, label="east", seed=2) == vae.sample(3, label="east", seed=2)
+
+
+def test_the_full_suite_measures_samples_and_paths_under_labels_of_the_text():
+    from seqvae.evaluation.suite import evaluate_fully
+
+    model = model_of(vocab=WORDS.vocab_size)
+    texts = ["a b", "c", "d e f", "", "g a", "b"] * 5
+    store = TokenStore.from_texts(texts, WORDS).with_labels(np.arange(30) % 4, LABELS)
+    config = EvalConfig(iw_samples=3, reconstructions=5, samples=8, paths=2)
+    report = evaluate_fully(model, WORDS, store, split="toy", config=config)
+    json.dumps(report.to_dict(), allow_nan=False)
+    assert report.interpolation.pairs == 2
+    assert report.similarity is None
