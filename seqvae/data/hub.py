@@ -45,7 +45,7 @@ def _parsed(name: str) -> tuple[str, dict[str, str]]:
             guess = f"did you mean `{close[0]}`? " if close and key not in options else ""
             raise SeqVAEError("E224", f"`{item}` in {name} cannot be read", hint=guess + _SPELLING)
         options[key] = value
-    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", dataset):
+    if not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", dataset):
         raise SeqVAEError("E224", f"`{dataset}` is no name of a dataset", hint=_SPELLING)
     return dataset, options
 

@@ -74,7 +74,8 @@ def _rows(corpus: str, split: str, labels: bool) -> Iterator[Row]:
         with contextlib.redirect_stdout(io.StringIO()):  # it prints; stdout is for data
             examples = _examples(corpus, split)
     except ImportError as error:
-        missing = error.name if error.name not in (None, "torchtext") else None
+        package = (error.name or "torchtext").split(".")[0]
+        missing = None if package == "torchtext" else package
         hint = f"pip install {missing}" if missing else "pip install 'seqvae[torchtext]'"
         what = f"the corpus needs the package {missing or 'torchtext'}, which is not installed"
         raise SeqVAEError("E225", what, where=where, hint=hint) from None

@@ -1,0 +1,111 @@
+"""Promises of the cache: standard input is kept whole, and what killed processes left is swept in time."""
+
+import gzip
+import hashlib
+import io
+import os
+import sys
+import time
+
+import pytest
+
+from seqvae.data import cache
+from seqvae.data.cache import spooled, sweep, user_cache
+from seqvae.data.corpora import DataConfig, full_paths
+from seqvae.data.sources import open_source, text_lines
+from seqvae.data.store import prepare
+from seqvae.data.word_tokenizer import WordTokenizerConfig
+from seqvae.errors import SeqVAEError
+
+
+@pytest.fixture
+def stdin(monkeypatch):
+    """Puts bytes on standard input."""
+
+    def put(content: bytes) -> None:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BufferedReader(io.BytesIO(content))))
+
+    return put
+
+
+def test_standard_input_is_kept_under_its_sha256(stdin):
+    content = "a b\ncafé\n".encode()
+    stdin(content)
+    path = spooled(sys.stdin.buffer)
+    assert path == user_cache() / "stdin" / f"{hashlib.sha256(content).hexdigest()}.txt"
+    assert path.read_bytes() == content
+    assert [entry.name for entry in path.parent.iterdir()] == [path.name]
+
+
+def test_standard_input_is_read_as_often_as_needed(stdin):
+    stdin(b"a b\nc\n")
+    source = open_source("-")
+    assert list(source.lines()) == list(source.lines()) == [(1, "a b"), (2, "c")]
+    assert list(open_source("-").lines()) == [(1, "a b"), (2, "c")]
+    stdin(b"other\n")
+    assert list(open_source("-").lines()) == [(1, "other")]
+
+
+def test_packed_standard_input_is_unpacked(stdin):
+    stdin(gzip.compress(b"a\n"))
+    assert list(open_source("-").lines()) == [(1, "a")]
+    stdin(gzip.compress(b"b\n"))
+    assert list(text_lines(sys.stdin.buffer, "standard input")) == [(1, "b")]
+
+
+def test_a_run_names_the_copy_of_standard_input(stdin):
+    stdin(b"a b\nb\n")
+    data = DataConfig(train="-", valid_fraction=0.5, corpus="tiny")
+    paths = full_paths(data)
+    assert paths["train"].startswith(str(user_cache()))
+    made = prepare(DataConfig(train=paths["train"], valid_fraction=0.5), WordTokenizerConfig(min_freq=1))
+    assert sum(len(store) for store in made.splits.values()) == 2
+
+
+def test_full_paths_leave_names_as_they_are(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert full_paths(DataConfig(train="a.txt", valid="hub:a/b")) == {"train": str(tmp_path / "a.txt")}
+    assert full_paths(DataConfig(corpus="tiny")) == {}
+
+
+def test_an_error_in_standard_input_names_it_and_the_line(stdin):
+    stdin(b"fine\nb\xff\n")
+    with pytest.raises(SeqVAEError) as caught:
+        list(open_source("-").lines())
+    assert (caught.value.code, str(caught.value.where)) == ("E303", "standard input:2:2")
+
+
+def test_a_reading_that_breaks_off_leaves_nothing(tmp_path):
+    class Broken(io.BytesIO):
+        def read(self, size=-1):
+            if self.tell():
+                raise KeyboardInterrupt
+            return super().read(3)
+
+    with pytest.raises(KeyboardInterrupt):
+        spooled(Broken(b"a b c"))
+    assert list((user_cache() / "stdin").iterdir()) == []
+
+
+def test_only_temporary_entries_older_than_a_day_are_swept(tmp_path):
+    old = time.time() - cache.STALE_AFTER_S - 60
+    for name in (".tmp-old-1", ".tmp-busy-2", ".tmp-new-3", "whole"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "tokens.npy").write_bytes(b"x")
+    (tmp_path / ".tmp-file-4").write_bytes(b"x")
+    aged = [".tmp-old-1/tokens.npy", ".tmp-old-1", ".tmp-busy-2", ".tmp-file-4", "whole/tokens.npy", "whole"]
+    for name in aged:
+        os.utime(tmp_path / name, (old, old))
+    sweep(tmp_path)
+    assert {entry.name for entry in tmp_path.iterdir()} == {".tmp-busy-2", ".tmp-new-3", "whole"}
+    sweep(tmp_path / "nowhere")
+
+
+def test_preparing_sweeps_the_cache(tmp_path):
+    stale = tmp_path / "cache" / "prepared" / ".tmp-abc-17"
+    stale.mkdir(parents=True)
+    os.utime(stale, (1, 1))
+    (tmp_path / "a.txt").write_text("a\nb\n")
+    path = tmp_path / "a.txt"
+    prepare(DataConfig(train=path, valid=path), WordTokenizerConfig(), cache=tmp_path / "cache")
+    assert not stale.exists()
