@@ -189,7 +189,7 @@ def _train(config: Config, folder: Path, observers: Sequence[Observer]) -> Run:
     prepared = prepare(config.data, config.tokenizer)
     _check_data(folder, prepared, resumed=checkpoint is not None)
     torch.manual_seed(config.train.seed)
-    model = SeqVAE(config.model, prepared.tokenizer.vocab_size).to(runtime.device)
+    model = SeqVAE(config.model, prepared.tokenizer.vocab_size, prepared.classes).to(runtime.device)
     phases = resolve_phases(config.objective, config.train)
     check_resets(phases, model.parts())
     check_phases(phases, model)
