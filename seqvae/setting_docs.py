@@ -115,12 +115,15 @@ def _below(annotation: Any) -> list[tuple[str | None, type[BaseModel]]]:
 def _describe(
     parts: Sequence[str], kind: str | None, info: FieldInfo | None, model: type[BaseModel] | None
 ) -> SettingDoc:
-    path, set_by = ".".join(parts), _set_by((*parts[:-1], kind, parts[-1]) if kind else parts)
+    path, set_by = (
+        ".".join(parts),
+        _set_by((*parts[:-1], kind, parts[-1]) if kind else parts, _default_kind(parts[:-1])),
+    )
     if info is None:
         names = tuple(name for name in model.model_fields if name != tag_of([model]))
         return SettingDoc(path=path, description=_about(model), type="section", settings=names, set_by=set_by)
     below = _below(info.annotation)
-    description = (info.description or "").strip()
+    description = (info.description or "which kind of section this is").strip()
     if below:
         kinds = tuple(each for each, _ in below if each)
         names = tuple(dict.fromkeys(name for _, each in below for name in each.model_fields)) if not kinds else ()
@@ -185,10 +188,22 @@ def _unit(name: str, description: str, annotation: Any) -> str | None:
     return next((word for word in words if word in _UNITS), None)
 
 
-def _set_by(parts: Sequence[str]) -> dict[str, Any]:
-    """The shipped configs that name the setting, with the (first) value that each gives it."""
+def _default_kind(parts: Sequence[str]) -> str | None:
+    """The kind of a section where none is named."""
+    for _, info, _ in _at(parts):
+        default = None if info is None or info.is_required() else info.get_default(call_default_factory=True)
+        if isinstance(default, BaseModel):
+            return getattr(default, tag_of([type(default)]), None)
+    return None
+
+
+def _set_by(parts: Sequence[str], default: str | None) -> dict[str, Any]:
+    """The shipped configs that name the setting, with the (first) value that each gives it; ``default`` is the kind of
+    a section that names none."""
     names = [parts, (*PHASES, *parts[1:])] if parts[0] in ("objective", "train") else [parts]
-    found = {name: [value for each in names for value in _values(data, each)] for name, data in _shipped().items()}
+    found = {
+        name: [value for each in names for value in _values(data, each, default)] for name, data in _shipped().items()
+    }
     return {name: values[0] for name, values in found.items() if values}
 
 
@@ -198,18 +213,20 @@ def _shipped() -> dict[str, Any]:
     return {name: read_yaml(find_config(name)).data for name in shipped_configs()}
 
 
-def _values(data: Any, parts: Sequence[str], told: bool = False) -> Iterator[Any]:
+def _values(data: Any, parts: Sequence[str], default: str | None, told: bool = False) -> Iterator[Any]:
     """The values at that name, in every item of a list; ``told``: the kind of ``data`` has been named already."""
     if isinstance(data, list):
         for item in data:
-            yield from _values(item, parts)
+            yield from _values(item, parts, default)
     elif not parts:
         yield data
     elif isinstance(data, dict):
-        if not told and parts[0] in (data.get("name"), data.get("family")):
-            yield from _values(data, parts[1:], told=True)
+        kind = data.get("name", data.get("family", default if len(parts) == 2 else None))
+        if not told and parts[0] == kind:
+            yield from _values(data, parts[1:], default, told=True)
         elif parts[0] in data:
-            yield from [data[parts[0]]] if len(parts) == 1 else _values(data[parts[0]], parts[1:])
+            below = data[parts[0]]
+            yield from [below] if len(parts) == 1 else _values(below, parts[1:], default)
 
 
 def _all_paths(model: type[BaseModel], above: str = "", depth: int = 0) -> Iterator[str]:

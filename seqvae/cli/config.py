@@ -52,7 +52,7 @@ def show(config: ConfigArgument, changes: ChangesOption = None, json: JsonOption
     if json:
         emit_json(resolved.model_dump(mode="json"))
     else:
-        emit_lines([resolved.to_yaml().removesuffix("\n")])
+        emit_lines(resolved.to_yaml().removesuffix("\n").split("\n"))
 
 
 @app.command()

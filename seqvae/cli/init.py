@@ -3,13 +3,16 @@
 import shlex
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from seqvae.cli.console import emit_json, run_verb, say
 from seqvae.cli.options import JsonOption
 from seqvae.errors import SeqVAEError
+
+if TYPE_CHECKING:
+    from seqvae.starter import Profile, Starter
 
 
 @run_verb()
@@ -40,7 +43,12 @@ def init(
     if out.exists() and not force:
         hint = "choose another name with `--out`, or overwrite it with `--force`"
         raise SeqVAEError("E266", "there is a file of that name already", where=str(out), hint=hint)
-    text = starter.profile(open_source(file, text_column=text_column))
+    try:
+        text = starter.profile(open_source(file, text_column=text_column))
+    except SeqVAEError as error:
+        if error.code == "E320" and error.hint:
+            error.hint = error.hint.replace("`data.text_column` or `data.label_column`", "`--text-column NAME`")
+        raise
     chosen = starter.choose(text)
     content = starter.config_text(text, chosen, out=str(out), train=file, text_column=text_column)
     storage.write_bytes(out, content.encode())
@@ -49,7 +57,7 @@ def init(
     _tell(text, chosen, out)
 
 
-def _tell(text, chosen, out: Path) -> None:
+def _tell(text: "Profile", chosen: "Starter", out: Path) -> None:
     blank = f" · {text.blank:,} blank" if text.blank else ""
     say(f"text     {text.name} · {text.sentences:,} lines{blank} · {len(text.words):,} different words")
     unit = {"word": "words", "char": "characters", "sentencepiece": "SentencePiece"}[chosen.tokenizer]

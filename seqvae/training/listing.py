@@ -1,5 +1,6 @@
 """What runs there are and how each stands, from their files alone: without PyTorch, and without touching them."""
 
+import itertools
 import json
 import os
 import shlex
@@ -96,10 +97,10 @@ def _last_events(path: Path) -> Iterator[dict[str, Any]]:
 
 def _config_name(argv: Any) -> str | None:
     try:
-        words = shlex.split(argv)
-    except (TypeError, ValueError, AttributeError):
+        words = shlex.split(argv) if isinstance(argv, str) else []
+    except ValueError:  # a quote that is not closed
         return None
-    for word, value in zip(words, [*words[1:], ""], strict=True):
+    for word, value in itertools.pairwise([*words, ""]):
         if word in ("--config", "-c"):
             return value
         if word.startswith("--config="):

@@ -283,8 +283,9 @@ def test_recursive_and_incomplete_rules_are_refused():
     with pytest.raises(SeqVAEError, match="positive"):
         Grammar({"only": {"value": 1.0, "never": 0.0}}, alternatives("SENTENCE", "a"))
     rules = [*alternatives("SENTENCE", "a PART"), *alternatives("PART", "b", mood="up")]
-    with pytest.raises(SeqVAEError, match=r"PART has no rule for .*'mood': 'down'"):
+    with pytest.raises(SeqVAEError, match=r"PART has no rule for .*'mood': 'down'") as caught:
         Grammar(SMALL_FACTORS, rules)
+    assert caught.value.code == "E360"
 
 
 def test_corpus_folder_is_made_where_it_is_missing(tmp_path):

@@ -177,6 +177,16 @@ def test_text_without_characters_is_refused(lines):
     assert caught.value.code in ("E311", "E314")
 
 
+def test_what_sentencepiece_objects_to_is_told_in_its_own_words(monkeypatch):
+    def object_to(**settings):
+        raise RuntimeError("src/trainer.cc(1) [x] the moon is not right")
+
+    monkeypatch.setattr("sentencepiece.SentencePieceTrainer.train", object_to)
+    with pytest.raises(SeqVAEError, match=r"could not learn pieces: .*the moon is not right") as caught:
+        SentencePieceTokenizer.train(LINES, SentencePieceTokenizerConfig(vocab_size=400))
+    assert caught.value.code == "E316"
+
+
 def test_long_lines_and_lines_with_odd_characters_are_learned_from():
     lines = [*LINES, "quixotic " * 3_000, "▅ jumbled"]
     tokenizer = train_tokenizer(lines, config(vocab_size=330))

@@ -1,0 +1,66 @@
+"""The doctor sees what is wrong, says the next step, and fails only where something fails."""
+
+import json
+
+from typer.testing import CliRunner
+
+from seqvae import health
+from seqvae.cli.app import app
+
+
+def doctor(*words: str):
+    return CliRunner().invoke(app, ["doctor", *words], prog_name="seqvae")
+
+
+def test_a_whole_installation_passes_and_every_check_is_a_line(monkeypatch):
+    monkeypatch.setattr(health, "MATMUL_S", 0.01)
+    monkeypatch.setattr(health.arithmetic, "__defaults__", (0.01,))
+    result = doctor("--json")
+    assert result.exit_code == 0, result.stdout
+    report = json.loads(result.stdout)
+    assert report["ok"] is True
+    names = [check["name"] for check in report["checks"]]
+    assert names[:5] == ["python", "torch", "libraries", "extras", "devices"]
+    assert all(check["next"] for check in report["checks"] if check["status"] != "ok")
+
+
+def test_a_failed_check_is_told_with_its_next_step_and_exit_code_2(monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    monkeypatch.setattr(health, "examine", lambda: iter([health.cache(tmp_path / "file" / "cache"), health.python()]))
+    result = doctor()
+    assert result.exit_code == 2
+    assert result.stdout.startswith("failed   cache ")
+    assert "next: set SEQVAE_CACHE" in result.stdout
+    assert "error[E268]: 1 of 2 checks failed: cache" in result.stderr
+
+
+def test_spinning_threads_on_a_busy_machine_are_warned_of():
+    busy = {"cores": 2, "load": 6.0, "chosen": 2}
+    assert "unset OMP_WAIT_POLICY" in health.threads({"OMP_WAIT_POLICY": "active"}, **busy).next
+    assert "unset" not in health.threads({"OMP_WAIT_POLICY": "PASSIVE"}, **busy).next
+    idle = {"cores": 2, "load": 0.1, "chosen": 2}
+    assert health.threads({"OMP_WAIT_POLICY": "ACTIVE"}, **idle).status == "ok"
+    assert "train.threads=2" in health.threads({}, cores=2, load=0.0, chosen=9).next
+
+
+def test_a_misspelt_variable_and_a_folder_that_is_not_there_are_warned_of(tmp_path):
+    assert "SEQVAE_CACHE" in health.variables({"SEQVAE_CASHE": "x"}).next
+    assert health.variables({"SEQVAE_DATA": str(tmp_path / "nope")}).status == "warning"
+    assert health.variables({"SEQVAE_DATA": str(tmp_path)}).status == "ok"
+
+
+def test_little_room_is_a_warning_and_none_a_failure(tmp_path):
+    assert [health.room(tmp_path, free).status for free in (1e12, 1e9, 1e6)] == ["ok", "warning", "failed"]
+
+
+def test_a_missing_library_fails():
+    assert health.libraries(("numpy", "no-such-package")).status == "failed"
+    assert health.libraries(("numpy",)).status == "ok"
+
+
+def test_a_gpu_that_pytorch_does_not_see_is_warned_of(tmp_path, monkeypatch):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
+    (tmp_path / "nvidiactl").touch()
+    assert health.devices(tmp_path / "nvidiactl").status == "warning"
+    assert health.devices(tmp_path / "none").status == "ok"
