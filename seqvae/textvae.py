@@ -1,23 +1,22 @@
 """TextVAE: a trained model with its tokenizer; strings in, strings out."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from seqvae.data.store import TokenStore
 from seqvae.data.tokenizers import Tokenizer
 from seqvae.errors import SeqVAEError
 from seqvae.evaluation.likelihood import OnProgress
-from seqvae.evaluation.passes import batches, evaluating
 from seqvae.evaluation.report import EvalConfig, EvalReport, evaluate_model
 from seqvae.evaluation.score import SAMPLES, By, Scores, score_sentences
 from seqvae.generation.aggregate import Aggregate, fit_aggregate
+from seqvae.generation.codes import Codes, as_codes, encode_store
 from seqvae.generation.decoding import DecodeConfig, decode
 from seqvae.generation.paths import fractions, interpolate
 from seqvae.models.conditional import label_number
@@ -36,20 +35,6 @@ Labels = str | Sequence[str] | None
 
 Seed = int | torch.Generator | None
 """Of whatever is drawn: the same number gives the same result, a generator goes on where it stands, None is fresh."""
-
-
-@dataclass(frozen=True)
-class Codes:
-    """The posteriors of some sentences; as an array, it is their means."""
-
-    mean: Float[np.ndarray, "N Z"]
-    std: Float[np.ndarray, "N Z"] | None
-
-    def __len__(self) -> int:
-        return len(self.mean)
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray:
-        return np.array(self.mean, dtype=dtype)
 
 
 class TextVAE:
@@ -88,20 +73,7 @@ class TextVAE:
     def encode(self, texts: Texts, *, label: Labels = None) -> Codes:
         """Mean and standard deviation of q(z|x) for each text. Raises E234 where a model that diverged gives NaN."""
         self.need_latent("encode")
-        store = self._store(texts, label)
-        mean = np.zeros((len(store), self.latent_dim), np.float32)
-        std: np.ndarray | None = np.zeros_like(mean)
-        with evaluating(self.model):
-            for rows, batch in batches(self.model, store, batch_tokens=BATCH_TOKENS):
-                q = self.model.encode(batch)
-                mean[rows] = q.mean.cpu().numpy()
-                if q.std is None or std is None:
-                    std = None
-                else:
-                    std[rows] = q.std.cpu().numpy()
-        if not np.isfinite(mean).all():
-            raise SeqVAEError("E234", "a latent code holds NaN or infinity", hint="the model diverged: train it again")
-        return Codes(mean, std)
+        return encode_store(self.model, self._store(texts, label), batch_tokens=BATCH_TOKENS)
 
     def score(
         self,
@@ -135,7 +107,7 @@ class TextVAE:
     ) -> list[str]:
         """One text for each code ``[N Z]``; greedy unless ``config`` says otherwise."""
         self.need_latent("decode")
-        codes = self._codes(z)
+        codes = as_codes(z, self.latent_dim)
         labels = self._numbers(label, len(codes))
         return self._write(torch.from_numpy(codes.copy()), config, _generator(seed), labels)
 
@@ -245,19 +217,6 @@ class TextVAE:
             what = f"{len(label):,} labels are given for {count:,} sentences"
             raise SeqVAEError("E286", what, hint="give one label for all, or one for each")
         return torch.tensor([label_number(each, self.labels) for each in label], dtype=torch.long)
-
-    def _codes(self, z: ArrayLike | Codes) -> Float[np.ndarray, "N Z"]:
-        hint = f"give an array of shape (n, {self.latent_dim}); one code is `z[None]`"
-        try:
-            codes = np.asarray(z.detach().cpu() if isinstance(z, Tensor) else z, dtype=np.float32)
-        except (TypeError, ValueError) as error:
-            raise SeqVAEError("E240", f"the codes are not an array of numbers: {error}", hint=hint) from None
-        if codes.shape == (0,):  # an empty list has no second axis
-            codes = codes.reshape(0, self.latent_dim)
-        if codes.ndim != 2 or codes.shape[1] != self.latent_dim:
-            what = f"codes of shape {codes.shape} do not fit a model with {self.latent_dim} latent dimensions"
-            raise SeqVAEError("E240", what, hint=hint)
-        return codes
 
     def need_latent(self, verb: str) -> None:
         """Raises E243 for a language model, which has no code."""
