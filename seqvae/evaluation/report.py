@@ -47,12 +47,16 @@ class EvalReport:
     """One model on one split. Nats are per sentence unless named otherwise, and positive; None: does not apply."""
 
     split: str
+    conditional: bool
+    """Whether each sentence is measured given its label: likelihoods are then -log p(x|label)."""
     sentences: int = _metric("sentences", "")
     tokens: int = _metric("tokens", "predicted: EOS counted, BOS not")
     elbo_nats: float | None = _metric("-ELBO", "rec + KL, an upper bound on the NLL")
     elbo_se: float | None
     rec_nats: float = _metric("rec", "-log p(x|z): the sentence by its code")
+    rec_se: float | None
     kl_nats: float | None = _metric("KL", "the cost of the code, same z as rec")
+    kl_se: float | None
     kl_analytic_nats: float | None = _metric("KL, closed form", "the same without sampling noise")
     kl_dims_nats: list[float] | None
     iw_nats: float | None = _metric("IW-NLL", "importance-weighted, tighter bound")
@@ -102,7 +106,8 @@ class EvalReport:
         from rich.table import Table
         from rich.text import Text
 
-        table = Table(title=Text(f"{self.split} split, nats per sentence"), box=box.SIMPLE, title_justify="left")
+        given = ", given its label" if self.conditional else ""
+        table = Table(title=Text(f"{self.split} split, nats per sentence{given}"), box=box.SIMPLE, title_justify="left")
         table.add_column("")
         table.add_column("value", justify="right")
         table.add_column("± se", justify="right")
@@ -154,8 +159,14 @@ def evaluate_model(
     accuracy = token_accuracy(model, store, batch_tokens=config.batch_tokens)
     blank = {item.name: None for item in fields(EvalReport)}
     found |= {"latent_dim": model.latent_dim, "token_accuracy": accuracy, "unknown_rate": store.stats.unknown_rate}
-    found |= {"split": split, "sentences": len(store), "data_fingerprint": store.fingerprint}
+    found |= {
+        "split": split,
+        "conditional": model.labels is not None,
+        "sentences": len(store),
+        "data_fingerprint": store.fingerprint,
+    }
     seen = {name: found.get(name) for name in Evidence.__dataclass_fields__}
+    seen["kl_splits"] = found.get("kl_dims_nats") is not None
     return EvalReport(**(blank | found | {"verdict": judge(Evidence(**seen), noiseless=noiseless)}))
 
 
@@ -165,7 +176,8 @@ def _likelihood_numbers(
     if noiseless:
         rec, tokens = autoencoder_rec(model, store, batch_tokens=config.batch_tokens)
         refuse_non_finite(rec)
-        return {"rec_nats": float(rec.mean()), "tokens": int(tokens.sum()), "by_sentence": {"rec": rec}}
+        found = {"rec_nats": float(rec.mean()), "rec_se": standard_error(rec), "tokens": int(tokens.sum())}
+        return found | {"by_sentence": {"rec": rec}}
     each = elbo_and_iw(
         model,
         store,
@@ -180,7 +192,14 @@ def _likelihood_numbers(
     found = {f"{name}_nats": None if values is None else float(values.mean()) for name, values in means.items()}
     return found | {
         "tokens": tokens,
-        "by_sentence": {"elbo": each.elbo, "iw": each.iw, "rec": each.rec},
+        "by_sentence": {
+            "elbo": each.elbo,
+            "iw": each.iw,
+            "rec": each.rec,
+            **({} if each.kl is None else {"kl": each.kl}),
+        },
+        "rec_se": standard_error(each.rec),
+        "kl_se": None if each.kl is None else standard_error(each.kl),
         "elbo_se": standard_error(each.elbo),
         "iw_se": standard_error(each.iw),
         "iw_samples": each.samples,

@@ -45,6 +45,8 @@ class Evidence:
     active_units: int | None
     swap_gap_nats: float | None
     swap_gap_se: float | None
+    kl_splits: bool = True
+    """Whether the KL splits by dimension."""
 
 
 def judge(seen: Evidence, *, noiseless: bool = False) -> Verdict:
@@ -100,8 +102,9 @@ def _collapsed(seen: Evidence, *, silent: bool, idle: bool) -> Verdict:
 
 
 def _free_bits(seen: Evidence) -> str:
-    """A floor of 5 nats in all, spread evenly, as in the shipped recipe `ae_pretraining.yaml`."""
-    return f"{{name: free_bits, nats_per_dim: {5 / seen.latent_dim:.2g}}}"
+    """A floor of 5 nats in all, spread evenly where the KL can be, as in the shipped recipe `ae_pretraining.yaml`."""
+    variant = "" if seen.kl_splits else "variant: mean_total, "
+    return f"{{name: free_bits, {variant}nats_per_dim: {5 / seen.latent_dim:.2g}}}"
 
 
 def _in_use(seen: Evidence) -> Verdict:

@@ -41,6 +41,15 @@ def labelled(batch: Batch, labels) -> Batch:
     return Batch(tokens=batch.tokens, lengths=batch.lengths, rows=batch.rows, labels=torch.tensor(labels))
 
 
+def rendered(report) -> str:
+    from rich.console import Console
+
+    console = Console(width=200)
+    with console.capture() as capture:
+        console.print(report)
+    return capture.get()
+
+
 def message(call, *arguments, **named) -> SeqVAEError:
     with pytest.raises(SeqVAEError) as caught:
         call(*arguments, **named)
@@ -212,6 +221,8 @@ def test_it_is_measured_given_the_labels_of_the_text():
     report = evaluate_model(model, WORDS, one, split="toy", config=EvalConfig(iw_samples=5, reconstructions=7))
     assert report.elbo_nats == pytest.approx(float(first.elbo.mean()))
     assert report.bleu is not None
+    assert report.to_dict()["conditional"] is True
+    assert "given its label" in rendered(report)
 
 
 def test_it_goes_with_every_family_but_pseudo_inputs():

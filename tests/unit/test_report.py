@@ -197,6 +197,12 @@ def test_no_kl_is_collapse():
     assert "free_bits" in verdict.next
 
 
+def test_what_is_advised_suits_a_kl_that_does_not_split_by_dimension():
+    gone = replace(HEALTHY, kl_nats=0.01, mi_nats=0.0, active_units=None, swap_gap_nats=0.0)
+    assert "variant" not in judge(gone).next
+    assert "{name: free_bits, variant: mean_total, nats_per_dim: 0.31}" in judge(replace(gone, kl_splits=False)).next
+
+
 def test_a_rate_without_information_is_collapse():
     verdict = judge(replace(HEALTHY, kl_nats=6.0, mi_nats=0.05, swap_gap_nats=0.01))
     assert verdict.collapsed is True
