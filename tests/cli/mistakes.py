@@ -132,6 +132,33 @@ CONFIG = [
         name="train-reset-of-a-part-that-is-not-there",
         command="train --config small.yaml --set 'train.phases=[{name: x, reset: [encoder]}]' --set model.latent_dim=0",
     ),
+    Mistake(
+        name="train-monitor-of-an-autoencoder",
+        command="train --config small.yaml --set 'objective.strategies=[{name: autoencoder}]' --set train.monitor=elbo",
+    ),
+    Mistake(
+        name="train-monitor-of-a-later-phase",
+        command="train --config small.yaml --set 'train.phases=[{name: a, steps: 1}, "
+        "{name: b, strategies: [{name: autoencoder}], monitor: elbo}]'",
+    ),
+    Mistake(name="config-validate-right", command="config validate small.yaml"),
+    Mistake(
+        name="config-validate-set", command="config validate small.yaml --set train.stpes=3 --set model.latent_dim=x"
+    ),
+    Mistake(name="config-show-no-such-name", command="config show tinny"),
+    Mistake(name="config-explain-unknown", command="config explain train.schedule.patiense"),
+    Mistake(name="config-explain-far-off", command="config explain zzz"),
+    Mistake(name="config-explain-setting", command="config explain train.clip_norm"),
+    Mistake(name="explain-code", command="explain E203"),
+    Mistake(name="explain-unknown-code", command="explain E999"),
+    Mistake(name="init-no-such-file", command="init trian.txt"),
+    Mistake(name="init-empty-file", command="init e.txt", files={"e.txt": ""}),
+    Mistake(name="init-one-sentence", command="init one.txt", files={"one.txt": "a single line\n"}),
+    Mistake(name="init-config-exists", command="init train.txt --out small.yaml"),
+    Mistake(name="init-standard-input", command="init -", stdin="a b\nc d\n"),
+    Mistake(name="init-no-such-column", command="init a.csv", files={"a.csv": "review,stars\nfine,5\ngood,4\n"}),
+    Mistake(name="runs-no-such-folder", command="runs list nope"),
+    Mistake(name="runs-none", command="runs list here", files={"here/readme": ""}),
 ]
 
 DATA = [
