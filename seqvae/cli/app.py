@@ -7,6 +7,8 @@ from typing import Annotated
 import typer
 
 from seqvae.cli import config, data, runs
+from seqvae.cli.compare import compare
+from seqvae.cli.diagnose import diagnose
 from seqvae.cli.doctor import doctor
 from seqvae.cli.encode import decode, encode, score
 from seqvae.cli.evaluate import evaluate
@@ -27,6 +29,8 @@ app = verbs("seqvae", "Variational autoencoders over text: train, measure, sampl
 app.command()(init)
 app.command()(train)
 app.command("eval")(evaluate)
+app.command()(diagnose)
+app.command()(compare)
 app.command()(sample)
 app.command()(interpolate)
 app.command()(reconstruct)
