@@ -1,21 +1,28 @@
 """Promises of the corpora: the user's files win, a named corpus is found or the one error says where it was sought."""
 
+import gzip
 import hashlib
 import http.server
+import logging
+import os
+import re
 import threading
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
 import seqvae.shipped
 from seqvae.data.cache import user_cache
-from seqvae.data.catalogue import CORPORA
+from seqvae.data.catalogue import CORPORA, fetch, names
 from seqvae.data.corpora import DataConfig, corpus_notes, resolve
+from seqvae.data.recipes import choose_by_hash, interleave, share_by_hash
 from seqvae.errors import SeqVAEError
 
 SPLITS = ("train", "valid", "test")
+PUBLISHED = dict(CORPORA)
 
 
 @pytest.fixture(autouse=True)
@@ -265,3 +272,125 @@ def test_the_cache_is_the_users_unless_named(monkeypatch):
     monkeypatch.setenv("SEQVAE_CACHE", "~/elsewhere")
     assert user_cache().is_absolute()
     assert user_cache().name == "elsewhere"
+
+
+# Other corpora, and folders of the user's own
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_every_corpus_says_what_it_is_and_pins_every_file(name):
+    corpus = PUBLISHED[name]
+    assert all(corpus.what and corpus.licence)
+    assert corpus.url.startswith("https://raw.githubusercontent.com/")
+    assert re.search(r"/[0-9a-f]{40}/", corpus.url), "one commit, or what is there may change"
+    assert {f"{split}.txt" for split in SPLITS} <= set(corpus.files)
+    assert all(re.fullmatch("[0-9a-f]{64}", sha256) for sha256 in corpus.files.values())
+    made = corpus.recipe(
+        {file: ["sentence\tlabel", *(f"s{row}\t{row % 2}" for row in range(9))] for file in corpus.raw}
+    )
+    assert set(made) == set(corpus.files)
+
+
+def test_the_licence_is_told_before_the_download(elsewhere, server, caplog):
+    server.files = {}
+    with caplog.at_level(logging.INFO, "seqvae"):
+        failure(DataConfig(corpus="ptb"))
+    assert [record.message.split()[0] for record in caplog.records] == ["fetch", "licence"]
+    assert CORPORA["ptb"].licence in caplog.text
+
+
+def test_a_corpus_with_labels_is_made_from_its_public_files(elsewhere, server, monkeypatch):
+    raw = {
+        f"{part}.tsv": f"sentence\tlabel\n{part} one \t1\n{part} two\t0\n".encode() for part in ("train", "dev", "test")
+    }
+    server.files = raw
+    made = {}
+    for split, part in zip(SPLITS, ("train", "dev", "test"), strict=True):
+        made |= {f"{split}.txt": f"{part} one\n{part} two\n".encode(), f"{split}.labels": b"1\n0\n"}
+    change(monkeypatch, "sst2", files=hashes(made), url=server.url)
+    sources = resolve(DataConfig(corpus="sst2", labels=True))
+    assert [[(row.text, row.label) for row in source.rows()] for source in sources.values()] == [
+        [(f"{part} one", "1"), (f"{part} two", "0")] for part in ("train", "dev", "test")
+    ]
+    assert corpus_notes(DataConfig(corpus="sst2"), sources) == []
+
+
+def test_the_progress_of_a_download_is_reported(server):
+    class Bar:
+        total, seen, closed = 0, 0, False
+
+        def update(self, size):
+            self.seen += size
+
+        def reset(self):
+            self.seen = 0
+
+        def close(self):
+            self.closed = True
+
+    bars = []
+    fetch("ptb", progress=lambda: bars.append(Bar()) or bars[-1])
+    assert len(bars) == 3
+    assert all(bar.closed and bar.total > 0 for bar in bars)
+
+
+@pytest.mark.parametrize("place", ["work/data/mine", "own/mine"])
+def test_a_folder_of_ones_own_is_a_corpus_by_its_name(elsewhere, monkeypatch, place):
+    monkeypatch.setenv("SEQVAE_DATA", str(elsewhere / "own"))
+    put(elsewhere / place, ["valid.txt", "test.txt", "train.labels"])
+    (elsewhere / place / "train.txt.gz").write_bytes(gzip.compress(b"packed\n"))
+    sources = resolve(DataConfig(corpus="mine"))
+    assert [source.path.name for source in sources.values()] == ["train.txt.gz", "valid.txt", "test.txt"]
+    assert list(sources["train"].lines()) == [(1, "packed")]
+    assert resolve(DataConfig(corpus="mine", labels=True))["train"].labels.name == "train.labels"
+    assert names()[-1] == "mine"
+    assert corpus_notes(DataConfig(corpus="mine"), sources) == []
+
+
+def test_a_folder_need_not_have_every_split(elsewhere):
+    put(elsewhere / "work/data/half", ["train.txt"])
+    error = failure(DataConfig(corpus="half"))
+    assert (error.code, "half has train; data.valid is not" in error.what) == ("E220", True)
+    put(elsewhere / "work/data/half", ["test.txt"])
+    config = DataConfig(corpus="half", valid_fraction=0.5)
+    assert list(resolve(config)) == list(SPLITS)
+
+
+@pytest.mark.parametrize("name", ["..", ".", "", "a/b", "../work/data/mine"])
+def test_a_name_is_no_path(elsewhere, name):
+    put(elsewhere / "work/data/mine", ["train.txt", "valid.txt"])
+    assert failure(DataConfig(corpus=name)).code == "E221"
+
+
+def test_recipes_are_pure_and_known_by_hand():
+    assert interleave({"all": ["a", "b"], "one": ["b"]}, {"a": ["1", "2"], "b": ["x", "y"]}) == {
+        "all": ["1", "x", "2", "y"],
+        "one": ["x", "y"],
+    }
+    # sha1: "a" 86f7..., "b" e9d7..., "c" 84a5...
+    assert share_by_hash({"one": 2, "two": 1}, {"all": ["a", "b", "c"]}) == {"one": ["c", "a"], "two": ["b"]}
+    chosen = choose_by_hash(
+        {"p.0": ["zero ", "one"], "p.1": ["two"]},
+        pattern="{part}.{label}",
+        shares={"p": {"train": 2, "valid": 1}},
+        labels=("0", "1"),
+    )
+    order = sorted(
+        [("p.0.0", "zero"), ("p.0.1", "one"), ("p.1.0", "two")], key=lambda i: hashlib.sha1(i[0].encode()).digest()
+    )
+    assert chosen["train.txt"] + chosen["valid.txt"] == [text for _, text in order]
+    assert chosen["train.labels"] + chosen["valid.labels"] == [key.split(".")[1] for key, _ in order]
+    assert (len(chosen["train.txt"]), len(chosen["valid.txt"])) == (2, 1)
+
+
+FOUND = os.environ.get("SEQVAE_DATA")  # as it was before the fixtures took it away
+
+
+@pytest.mark.skipif(FOUND is None, reason="SEQVAE_DATA names no folder with corpora")
+@pytest.mark.parametrize("name", CORPORA)
+def test_a_corpus_that_is_here_is_the_published_one(name):
+    folder = Path(FOUND).expanduser() / name
+    if not (folder / "train.txt").is_file():
+        pytest.skip(f"{name} is not in SEQVAE_DATA")
+    here = {file: (folder / file).read_bytes() for file in CORPORA[name].files}
+    assert hashes(here) == dict(CORPORA[name].files)
