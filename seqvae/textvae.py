@@ -16,8 +16,21 @@ from seqvae.evaluation.likelihood import OnProgress
 from seqvae.evaluation.report import EvalConfig, EvalReport, evaluate_model
 from seqvae.evaluation.score import SAMPLES, By, Scores, score_sentences
 from seqvae.generation.aggregate import Aggregate, fit_aggregate
+from seqvae.generation.attributes import (
+    Dims,
+    Direction,
+    Spread,
+    Walk,
+    analogy_code,
+    label_direction,
+    label_numbers,
+    measure_spread,
+    walk,
+)
 from seqvae.generation.codes import Codes, as_codes, encode_store
 from seqvae.generation.decoding import DecodeConfig, decode
+from seqvae.generation.imputation import Imputation, ImputeConfig, impute
+from seqvae.generation.neighbors import Measure, Neighbor, nearest
 from seqvae.generation.paths import fractions, interpolate
 from seqvae.models.conditional import label_number
 from seqvae.models.vae import SeqVAE
@@ -178,6 +191,93 @@ class TextVAE:
         points = interpolate(means[0], means[1], steps, path)
         texts = self._write(points, config, _generator(0), self._numbers(label, steps))
         return list(zip(fractions(steps), texts, strict=True))
+
+    def neighbors(
+        self,
+        texts: Sequence[str],
+        corpus: Texts,
+        n: int = 10,
+        *,
+        by: Measure = "cosine",
+        label: Labels = None,
+        corpus_label: Labels = None,
+    ) -> list[list[Neighbor]]:
+        """The ``n`` different sentences of a corpus that lie nearest to each text, by their posterior means."""
+        self.need_latent("look for neighbours")
+        codes, store = self.encode(texts, label=label), self._store(corpus, corpus_label)
+        return nearest(self.model, self.tokenizer, store, codes.mean, n, by=by, batch_tokens=BATCH_TOKENS)
+
+    def analogy(self, a: str, b: str, c: str, *, config: DecodeConfig = GREEDY, label: str | None = None) -> str:
+        """What is to ``c`` as ``b`` is to ``a``: the text at b - a + c; on a sphere scaled back to length 1."""
+        self.need_latent("make an analogy")
+        z = analogy_code(self.encode([a, b, c], label=label).mean, spherical=self.model.spherical)
+        return self.decode(z, config=config, label=label)[0]
+
+    def spread(self, corpus: Texts, *, seed: int = 0, label: Labels = None) -> Spread:
+        """Where the codes of a corpus lie in each dimension, for `traverse`."""
+        self.need_latent("measure where codes lie")
+        return measure_spread(
+            self.model, self._store(corpus, label), seed=seed, noiseless=self.noiseless, batch_tokens=BATCH_TOKENS
+        )
+
+    def traverse(
+        self,
+        text: str,
+        spread: Spread,
+        dims: Dims = "active",
+        *,
+        reach: float = 3.0,
+        steps: int = 7,
+        config: DecodeConfig = GREEDY,
+        label: str | None = None,
+    ) -> list[tuple[Walk, list[str]]]:
+        """The text's code with one dimension at ``steps`` values from -reach to +reach deviations of the corpus.
+
+        For each dimension the walk, and the text at each ``walk.t``; see `attributes.walk`.
+        """
+        code = self.encode([text], label=label).mean[0]
+        settings = {"reach": reach, "steps": steps, "spherical": self.model.spherical}
+        walks = [walk(code, dim, spread, **settings) for dim in spread.chosen(dims)]
+        return [(each, self.decode(each.z, config=config, label=label)) for each in walks]
+
+    def direction(self, label: str, corpus: Texts, labels: Sequence[str] | None = None, *, seed: int = 0) -> Direction:
+        """What the codes of the sentences with a label have that the others have not, for `shift`.
+
+        ``labels``: that of each sentence, where the corpus is a list.
+        """
+        self.need_latent("shift sentences")
+        store = self._store(corpus)
+        if labels is not None:
+            numbers, classes = label_numbers(labels, len(store))
+            store = store.with_labels(numbers, classes)
+        return label_direction(self.model, store, label, seed=seed, batch_tokens=BATCH_TOKENS)
+
+    def shift(self, texts: Texts, direction: Direction, by: float = 1.0, *, config: DecodeConfig = GREEDY) -> list[str]:
+        """Each text with its code moved ``by`` times a direction: 0 leaves it, 1 is from the others to the label."""
+        codes = self.encode(texts).mean
+        return self.decode(direction.shifted(codes, by, spherical=self.model.spherical), config=config)
+
+    def impute(
+        self,
+        texts: Sequence[str],
+        n: int = 5,
+        *,
+        config: ImputeConfig | None = None,
+        seed: int = 0,
+        label: Labels = None,
+    ) -> list[list[Imputation]]:
+        """The ``n`` best sentences found for each text with gaps: ``___`` is a missing word, ``___*`` any number.
+
+        How they are found and scored, and what that does not promise, stands with `imputation.impute`.
+        """
+        texts = _listed(texts)
+        numbers = self._numbers(label, len(texts))
+        labels = [None] * len(texts) if numbers is None else numbers.tolist()
+        settings = {"n": n, "config": config, "seed": seed, "noiseless": self.noiseless}
+        return [
+            impute(self.model, self.tokenizer, text, label=number, **settings)
+            for text, number in zip(texts, labels, strict=True)
+        ]
 
     def reconstruct(
         self, texts: Texts, *, config: DecodeConfig = GREEDY, seed: Seed = 0, label: Labels = None
