@@ -35,9 +35,9 @@ def _group() -> None:
 @app.command("list")
 @run_verb()
 def list_corpora(json: JsonOption = False) -> None:
-    """List the corpora that `data.corpus` can name: what each is, its licence, and where it lies.
+    """List the corpora that can be named.
 
-    A folder `data/NAME` or `$SEQVAE_DATA/NAME` with train.txt, valid.txt and test.txt in it (or .txt.gz) is a corpus
+    What each is, its licence, and where it lies; `data.corpus` names one. A folder `data/NAME` or `$SEQVAE_DATA/NAME` with train.txt, valid.txt and test.txt in it (or .txt.gz) is a corpus
     too. So is `torchtext:NAME`, with the extra seqvae[torchtext].
     """
     from seqvae.data import catalogue, torchtext_corpora
@@ -111,7 +111,10 @@ def prepare(
     changes: ChangesOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Turn the texts of a config, or a file, into tokens on disk, as training does first; say what was made."""
+    """Turn texts into tokens on disk, as training does.
+
+    Those of a config, or a file. Says what was made, and where it is kept; training finds it there.
+    """
     from seqvae.data.store import prepare as prepare_data
 
     settings = _settings([] if file is None else [file], config, changes)
@@ -164,9 +167,9 @@ def check(
     changes: ChangesOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Look through the texts of a config, or through files: each finding is ok, warning or failed.
+    """Look through texts for what is wrong with them.
 
-    Encoding, line ends, blank lines, lengths, unknown tokens, repetitions, labels, and what the texts share. Nothing
+    Those of a config, or files. Each finding is ok, warning or failed: encoding, line ends, blank lines, lengths, unknown tokens, repetitions, labels, and what the texts share. Nothing
     stops at the first bad line. The vocabulary is that of the first text. Exit code 3 where something failed.
     """
     from seqvae.data import check as checks
