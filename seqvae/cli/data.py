@@ -37,8 +37,9 @@ def _group() -> None:
 def list_corpora(json: JsonOption = False) -> None:
     """List the corpora that can be named.
 
-    What each is, its licence, and where it lies; `data.corpus` names one. A folder `data/NAME` or `$SEQVAE_DATA/NAME` with train.txt, valid.txt and test.txt in it (or .txt.gz) is a corpus
-    too. So is `torchtext:NAME`, with the extra seqvae[torchtext].
+    What each is, its licence, and where it lies; `data.corpus` names one. A folder `data/NAME` or `$SEQVAE_DATA/NAME`
+    with train.txt, valid.txt and test.txt in it (or .txt.gz) is a corpus too. So is `torchtext:NAME`, with the extra
+    seqvae[torchtext].
     """
     from seqvae.data import catalogue, torchtext_corpora
 
@@ -169,8 +170,9 @@ def check(
 ) -> None:
     """Look through texts for what is wrong with them.
 
-    Those of a config, or files. Each finding is ok, warning or failed: encoding, line ends, blank lines, lengths, unknown tokens, repetitions, labels, and what the texts share. Nothing
-    stops at the first bad line. The vocabulary is that of the first text. Exit code 3 where something failed.
+    Those of a config, or files. Each finding is ok, warning or failed: encoding, line ends, blank lines, lengths,
+    unknown tokens, repetitions, labels, and what the texts share. Nothing stops at the first bad line. The vocabulary
+    is that of the first text. Exit code 3 where something failed.
     """
     from seqvae.data import check as checks
 
