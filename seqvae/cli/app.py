@@ -20,9 +20,11 @@ from seqvae.cli.usage import verbs
 
 EXAMPLES = """\b
 For instance:
+  seqvae init mine.txt
   seqvae train --config tiny.yaml
   seqvae interpolate "a sentence" "another one"
   seqvae sample -n 10
+  seqvae explain E204
 """
 
 app = verbs("seqvae", "Variational autoencoders over text: train, measure, sample, walk between sentences.", EXAMPLES)

@@ -323,7 +323,6 @@ TEXT = [
 ]
 
 USAGE = [
-    Mistake(name="usage-nothing", command=""),
     Mistake(name="usage-unknown-verb", command="smaple -n 10"),
     Mistake(name="usage-unknown-verb-far-off", command="frobnicate"),
     Mistake(name="usage-unknown-option", command="train --confg small.yaml"),

@@ -12,12 +12,11 @@ import seqvae
 from seqvae.cli.app import app
 
 ROOT = Path(__file__).resolve().parents[2]
-VERBS = ("train", "eval", "sample", "interpolate", "reconstruct", "encode", "decode", "score")
 COMMANDS = typer.main.get_command(app).commands
-
-
-def test_the_verbs_are_those_of_the_readme_and_no_other():
-    assert tuple(COMMANDS) == VERBS
+GROUPS = {name: group.commands for name, group in COMMANDS.items() if hasattr(group, "commands")}
+VERBS = {name: command for name, command in COMMANDS.items() if name not in GROUPS}
+VERBS |= {f"{group} {name}": command for group, inside in GROUPS.items() for name, command in inside.items()}
+"""Every verb by its words: ``train``, ``config list``."""
 
 
 def test_no_help_imports_anything_heavy():
@@ -26,7 +25,7 @@ def test_no_help_imports_anything_heavy():
 import sys
 from typer.testing import CliRunner
 from seqvae.cli.app import app
-for arguments in [[], *([verb] for verb in {VERBS!r})]:
+for arguments in [[], *(words.split() for words in {[*VERBS, *GROUPS]!r})]:
     assert CliRunner().invoke(app, [*arguments, "--help"]).exit_code == 0
 print([name for name in ("torch", "numpy", "datasets", "pooch", "sklearn", "safetensors") if name in sys.modules])
 """
@@ -36,15 +35,15 @@ print([name for name in ("torch", "numpy", "datasets", "pooch", "sklearn", "safe
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_explains_itself_and_each_of_its_options(desk, verb):
-    result = desk(verb, "--help")
+    result = desk(*verb.split(), "--help")
     assert (result.exit_code, result.stderr) == (0, "")
     assert result.stdout.startswith(f"Usage: seqvae {verb} ")
     assert max(map(len, result.stdout.splitlines())) <= 80
-    for parameter in COMMANDS[verb].params:
+    for parameter in VERBS[verb].params:
         assert parameter.help, f"{verb} {parameter.name}"
         for name in parameter.opts:
             assert (name if name.startswith("-") else parameter.metavar) in result.stdout
-    assert desk(verb, "-h").stdout == result.stdout
+    assert desk(*verb.split(), "-h").stdout == result.stdout
 
 
 @pytest.mark.parametrize(
@@ -65,12 +64,23 @@ def test_help_names_the_defaults(desk, verb, defaults):
 
 def test_the_first_page_names_every_verb_and_the_three_commands(desk):
     page = desk("--help").stdout
-    for verb in VERBS:
+    for verb in COMMANDS:
         assert f"\n  {verb} " in page
     for command in ("seqvae train --config", "seqvae interpolate", "seqvae sample -n 10"):
         assert command in page
     alone = desk()
     assert (alone.exit_code, alone.output.strip()) == (2, page.strip())
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_a_group_alone_names_its_verbs_and_meets_a_slip_with_the_nearest_one(desk, group):
+    alone = desk(group)
+    assert (alone.exit_code, alone.stdout) == (2, "")
+    for verb in GROUPS[group]:
+        assert f"\n  {verb} " in alone.stderr
+        slip = desk(group, verb + "x")
+        assert slip.exit_code == 2
+        assert f"did you mean `{verb}`?" in slip.stderr
 
 
 @pytest.mark.parametrize(("slip", "meant"), [("trian", "train"), ("evaluate", "eval"), ("smaple", "sample")])
