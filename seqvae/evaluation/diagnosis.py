@@ -20,6 +20,9 @@ FLOOR_NATS = 5.0
 
 REMEDIES = 3
 
+_SPLIT = ("gaussian", "batchnorm", "delta")
+"""Posterior families whose KL to the standard prior splits by dimension."""
+
 State = Literal["live", "paid for nothing", "idle"]
 
 
@@ -192,7 +195,8 @@ class _Plan:
 def _floor(plan: _Plan) -> Remedy | None:
     present = plan.method("free_bits")
     per_dim = 2 * present.get("nats_per_dim", 0.25) if present else FLOOR_NATS / plan.config.model.latent_dim
-    method = {**(present or {"name": "free_bits"}), "nats_per_dim": float(f"{per_dim:.2g}")}
+    variant = {} if _splits(plan) else {"variant": "mean_total"}
+    method = {"name": "free_bits", **variant, **(present or {}), "nats_per_dim": float(f"{per_dim:.2g}")}
     what = "the floor is too low to be worth a code" if present else "early in training a code costs more than it gives"
     reason = f"{what}: a KL up to {FLOOR_NATS if not present else per_dim * plan.config.model.latent_dim:.3g} nats in "
     return Remedy(
@@ -201,10 +205,15 @@ def _floor(plan: _Plan) -> Remedy | None:
     )
 
 
+def _splits(plan: _Plan) -> bool:
+    model = plan.config.model
+    return model.posterior.family in _SPLIT and model.prior.family == "standard"
+
+
 def _pretraining(plan: _Plan) -> Remedy | None:
     if plan.phases:
         return None
-    floor = {"name": "free_bits", "variant": "sentence_dimension"}
+    floor = {"name": "free_bits", "variant": "sentence_dimension" if _splits(plan) else "sentence_total"}
     floor["nats_per_dim"] = float(f"{FLOOR_NATS / plan.config.model.latent_dim:.2g}")
     phases = [
         {"name": "autoencoder", "strategies": [{"name": "beta", "beta": 0.0}]},

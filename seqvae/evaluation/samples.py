@@ -24,6 +24,10 @@ SPARE_TOKENS = 10
 _TOGETHER = 256
 
 Parses = Callable[[str], bool]
+"""Whether a grammar can produce a text."""
+
+Obeys = Callable[[str, str], bool]
+"""Whether it can produce a text with a label."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +57,9 @@ class SampleReport:
     parsed: float | None
     """Share of samples that the corpus' grammar can produce."""
     parsed_se: float | None
+    obeyed: float | None
+    """Of a conditional model: share of samples that the grammar can produce with the label that was asked for."""
+    obeyed_se: float | None
 
 
 def measure_samples(
@@ -65,6 +72,7 @@ def measure_samples(
     train: TokenStore | None = None,
     language_model: LanguageModel | None = None,
     parses: Parses | None = None,
+    obeys: Obeys | None = None,
     seed: int = 0,
 ) -> SampleReport:
     """Write one sample for each of ``codes`` (ancestral, temperature 1) and measure them against ``store``.
@@ -80,6 +88,10 @@ def measure_samples(
     real = [source[row][1:-1].tolist() for row in subset(len(source), len(written), seed).tolist()]
     new = None if train is None else share_unseen(written, train)
     in_grammar = None if parses is None else np.array([parses(text) for text in texts], dtype=float)
+    obedient = None
+    if labels is not None and obeys is not None:
+        asked = [model.labels[label] for label in labels.tolist()]
+        obedient = np.array([obeys(*pair) for pair in zip(texts, asked, strict=True)], dtype=float)
     learned = [
         perplexity_of(fit_language_model(some, tokenizer.vocab_size, seed=seed, device=model.device), store)
         for some in (written, real)
@@ -92,16 +104,19 @@ def measure_samples(
         real=diversity(real),
         length_distance_tokens=_earth_mover(list(map(len, written)), list(map(len, real))),
         truncated=truncated,
-        novelty=None if new is None else float(new.mean()),
-        novelty_se=None if new is None else standard_error(new),
         novelty_real=None if train is None else float(share_unseen(split, train).mean()),
         forward=None if language_model is None else language_model.measure(texts),
         forward_real=None if language_model is None else language_model.measure([tokenizer.decode(s) for s in split]),
         reverse=learned[0],
         reverse_real=learned[1],
-        parsed=None if in_grammar is None else float(in_grammar.mean()),
-        parsed_se=None if in_grammar is None else standard_error(in_grammar),
+        **_shares(novelty=new, parsed=in_grammar, obeyed=obedient),
     )
+
+
+def _shares(**values: Float[np.ndarray, " N"] | None) -> dict[str, float | None]:
+    """The mean of each and its standard error, by name."""
+    means = {name: None if each is None else float(each.mean()) for name, each in values.items()}
+    return means | {f"{name}_se": None if each is None else standard_error(each) for name, each in values.items()}
 
 
 def write(

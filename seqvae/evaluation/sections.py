@@ -76,6 +76,7 @@ def _samples(report: "FullReport") -> Iterator[Any]:
         ("unknown tokens", _share(ours.unknown_rate), _share(real.unknown_rate), ""),
         ("cut off", _share(found.truncated), "", "ended by the limit"),
         ("parsed", _share(found.parsed), "", "by the grammar of the corpus"),
+        ("obeyed", _share(found.obeyed), "", "parsed with the label asked for"),
     ]
     title = f"{ours.sentences:,} samples (codes: {report.samples_from}) beside {real.sentences:,} real sentences"
     yield from _table(title, ("", "samples", "real", "meaning"), rows)

@@ -90,6 +90,7 @@ def evaluate_fully(
         train=around.train,
         language_model=around.language_model,
         parses=around.parses,
+        obeys=around.obeys,
         seed=config.seed,
     )
     found: dict[str, Any] = {"basic": basic, "samples": samples, "samples_from": origin}

@@ -1,5 +1,6 @@
 """What is known around the text of a model: its training text, labels, paraphrases, a grammar, pairs with scores."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from glob import escape
@@ -16,7 +17,7 @@ from seqvae.data.store import TokenStore, prepare
 from seqvae.data.tokenizers import Tokenizer
 from seqvae.errors import Location, SeqVAEError
 from seqvae.evaluation.fluency import LanguageModel
-from seqvae.evaluation.samples import Parses
+from seqvae.evaluation.samples import Obeys, Parses
 
 GRAMMARS: dict[str, Callable[[], Grammar]] = {"tiny": Grammar.default}
 """The corpora that a grammar of ours made."""
@@ -45,6 +46,8 @@ class Surroundings:
     """Number of the set of paraphrases that each row of the split belongs to."""
     parses: Parses | None = None
     """Whether the grammar that made the corpus can produce a text."""
+    obeys: Obeys | None = None
+    """Whether it can produce a text with a label, where the labels of the model are a factor of the grammar."""
     pairs: Pairs | None = None
     language_model: LanguageModel | None = None
 
@@ -78,9 +81,14 @@ def surroundings_of(
         labels=labels,
         groups=None if size is None else (np.asarray(store.lines) - 1) // size,
         parses=None if grammar is None else grammar.parses,
+        obeys=None if grammar is None or run.labels not in grammar.factors else _obedience(grammar, run.labels),
         pairs=pairs,
         language_model=language_model,
     )
+
+
+def _obedience(grammar: Grammar, factor: str) -> Obeys:
+    return lambda text, label: grammar.log_prob(text, **{factor: label}) > -math.inf
 
 
 def corpus_grammar(data: DataConfig) -> Grammar | None:
