@@ -14,7 +14,9 @@ from seqvae.cli.encode import decode, encode, score
 from seqvae.cli.evaluate import evaluate
 from seqvae.cli.explain import explain
 from seqvae.cli.generate import interpolate, reconstruct, sample
+from seqvae.cli.impute import impute
 from seqvae.cli.init import init
+from seqvae.cli.latent import analogy, neighbors, shift, traverse
 from seqvae.cli.train import train
 from seqvae.cli.usage import verbs
 
@@ -36,6 +38,11 @@ app.command()(compare)
 app.command()(sample)
 app.command()(interpolate)
 app.command()(reconstruct)
+app.command()(neighbors)
+app.command()(analogy)
+app.command()(traverse)
+app.command()(shift)
+app.command()(impute)
 app.command()(encode)
 app.command()(decode)
 app.command()(score)

@@ -89,15 +89,21 @@ def run_config(folder: Path) -> "Config | None":
     return Config.from_yaml(folder.parent / CONFIG) if is_run else None
 
 
-def read_sentences(folder: Path, vae: "TextVAE", split: Split, file: Path | None) -> "TokenStore":
-    """The sentences of ``file``, or of a split of the model's own data; what is remarkable goes to stderr."""
+def read_sentences(
+    folder: Path, vae: "TextVAE", split: Split, file: Path | None, **reading: str | bool | None
+) -> "TokenStore":
+    """The sentences of ``file``, or of a split of the model's own data; what is remarkable goes to stderr.
+
+    ``reading``: settings of ``data``, such as ``text_column``, in place of those of the run; None leaves them.
+    """
     from seqvae.data.corpora import DataConfig
     from seqvae.data.store import prepare
 
+    given = {name: value for name, value in reading.items() if value is not None}
     if file is not None:
-        data, split = DataConfig(test=file), "test"
+        data, split = DataConfig(test=file, **given), "test"
     elif (config := run_config(folder)) is not None:
-        data = config.data
+        data = config.data.model_copy(update=given)
     else:
         what = "this model folder does not say which text it belongs to"
         raise SeqVAEError("E214", what, where=str(folder), hint="name a text file with `--input FILE`")

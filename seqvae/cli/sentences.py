@@ -29,7 +29,7 @@ ColumnOption = Annotated[
     str | None, typer.Option("--text-column", metavar="NAME", help="Column of the table that holds the sentences.")
 ]
 
-STDIN = "-"
+STDIN, STDIN_NAME = "-", "standard input"
 
 _FIRST, _AT_MOST = 64, 4096
 """Sentences in the first piece, so that a pipe soon sees something, and in the largest."""
@@ -76,7 +76,7 @@ class Sentences:
         from seqvae.data.store import TokenStore
 
         row = lost = unknown = tokens = 0
-        for texts in _cut(self._lines()):
+        for texts in _cut(self.lines()):
             store = TokenStore.from_texts(texts, vae.tokenizer)
             yield Piece(texts, store, row)
             row += len(texts)
@@ -85,13 +85,14 @@ class Sentences:
         if self.streamed:
             _tell_unknown(vae, lost, row, unknown / max(1, tokens))
 
-    def _lines(self) -> Iterable[str]:
+    def lines(self) -> Iterable[str]:
+        """The sentences alone, as they are written."""
         from seqvae.data.sources import open_source, text_lines
 
         if not self.streamed:
             return self.arguments
         if self.file is None:
-            return (text for _, text in text_lines(sys.stdin.buffer, "standard input"))
+            return (text for _, text in text_lines(sys.stdin.buffer, STDIN_NAME))
         return (text for _, text in open_source(self.file, text_column=self.column).lines())
 
 

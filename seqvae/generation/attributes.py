@@ -168,10 +168,7 @@ def label_direction(
     Errors: E296 for a conditional model, E346 for a text without labels, E347 for a label that no sentence has or that
     all have.
     """
-    if model.labels is not None:
-        what = "this model is conditional: it gives the label to the decoder beside the code, which need not tell it"
-        hint = "encode with one label and decode with another: `seqvae encode --label A --out z.npz TEXT`, then "
-        raise SeqVAEError("E296", what, hint=f"{hint}`seqvae decode --label B z.npz`")
+    refuse_conditional(model)
     if store.labels is None or store.classes is None:
         hint = "name them: `--labels WORD` for FILE.WORD.labels beside the text, `--label-column` of a table"
         raise SeqVAEError("E346", "the text has no labels", hint=hint)
@@ -181,6 +178,14 @@ def label_direction(
     vector = means[having].mean(0) - means[~having].mean(0)
     count = int(having.sum())
     return Direction(vector=vector.astype(np.float32), label=label, having=count, others=len(rows) - count)
+
+
+def refuse_conditional(model: nn.Module) -> None:
+    """Raises E296 for a conditional model, in which the code need not tell the label."""
+    if model.labels is not None:
+        what = "this model is conditional: it gives the label to the decoder beside the code, which need not tell it"
+        hint = "encode with one label and decode with another: `seqvae encode --label A --out z.npz TEXT`, then "
+        raise SeqVAEError("E296", what, hint=f"{hint}`seqvae decode --label B z.npz`")
 
 
 def _having(store: TokenStore, rows: np.ndarray, label: str) -> np.ndarray:
