@@ -8,7 +8,6 @@ The corpus comes from a grammar whose exact likelihood is known, so the distance
 """
 
 import argparse
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,8 +20,9 @@ from seqvae.data.corpora import resolve
 from seqvae.data.grammar import Grammar
 from seqvae.data.store import TokenStore, prepare
 from seqvae.evaluation.likelihood import Likelihoods, elbo_and_iw
+from seqvae.evaluation.probes import bag_of_words, posterior_means, probe
 from seqvae.evaluation.report import EvalConfig, EvalReport
-from seqvae.shipped import shipped
+from seqvae.evaluation.surroundings import labels_of
 
 PAIRS = 200
 """Pairs of test sentences whose midpoint is decoded."""
@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "## Share of sentences that the grammar parses",
         table(("", "parsed"), _parsed_rows(vae, lm, grammar, texts, samples)),
         "## What the posterior mean knows: linear probes of the factors (test accuracy)",
-        table(("factor", "probe", "majority"), _probe_rows(vae, config)),
+        table(("factor", "probe", "majority", "bag of words"), _probe_rows(vae, config)),
         "Where a factor is no better than its majority, the code holds other things: sentence VAEs tend to spend it on "
         "the first words and the length (Bosc and Vincent 2020).",
         "## Ten samples (seed 0)",
@@ -115,23 +115,18 @@ def _parsed_rows(
     ]
 
 
-def _probe_rows(vae: seqvae.TextVAE, config: Config) -> list[tuple[str, str, str]]:
-    from sklearn.linear_model import LogisticRegression
-
-    sources = resolve(config.data)
-    codes = {split: vae.encode([text for _, text in sources[split].lines()]).mean for split in ("train", "test")}
+def _probe_rows(vae: seqvae.TextVAE, config: Config) -> list[tuple[str, str, str, str]]:
+    stores = prepare(config.data, vae.tokenizer, splits=["train", "test"]).splits
+    labels = {split: labels_of(config.data, split, stores[split]) for split in stores}
+    features = {
+        split: (posterior_means(vae.model, store), bag_of_words(store, vae.tokenizer.vocab_size))
+        for split, store in stores.items()
+    }
     rows = []
     for factor in Grammar.default().factors:
-        labels = {split: _labels(split, factor) for split in codes}
-        probe = LogisticRegression(max_iter=2000).fit(codes["train"], labels["train"])
-        majority = Counter(labels["train"]).most_common(1)[0][0]
-        share = np.mean([label == majority for label in labels["test"]])
-        rows.append((factor, f"{probe.score(codes['test'], labels['test']):.1%}", f"{share:.1%}"))
+        found = probe(features["train"], labels["train"][factor], features["test"], labels["test"][factor])
+        rows.append((factor, f"{found.accuracy:.1%}", f"{found.majority:.1%}", f"{found.bag_of_words:.1%}"))
     return rows
-
-
-def _labels(split: str, factor: str) -> list[str]:
-    return (shipped("data/tiny") / f"{split}.{factor}.labels").read_text(encoding="utf-8").splitlines()
 
 
 if __name__ == "__main__":
