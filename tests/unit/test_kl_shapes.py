@@ -192,11 +192,11 @@ class TestMinimumRate:
 
     def test_it_finds_the_constrained_optimum(self):
         """min k^2 subject to k >= 1.5 has k = 1.5 and the multiplier 2k = 3 (Karush, Kuhn and Tucker)."""
-        strategy = built(MinimumRate, MinimumRateConfig(nats=1.5, start=0.5, lr=0.01))
+        strategy = built(MinimumRate, MinimumRateConfig(nats=1.5, start=0.5, lr=0.03))
         (ascent,) = strategy.optimizers().values()
         kl = torch.zeros(1, requires_grad=True)
-        descent = torch.optim.SGD([kl], lr=0.05)
-        for _ in range(1500):
+        descent = torch.optim.SGD([kl], lr=0.1)
+        for _ in range(400):
             loss = kl.sum().square() + strategy.penalty(terms_of(kl.expand(4, 1)), batch_of(), 0, noise())
             for optimizer in (ascent, descent):
                 optimizer.zero_grad()
