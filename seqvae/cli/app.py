@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from seqvae.cli import config, data, runs
+from seqvae.cli import config, data, methods, runs
 from seqvae.cli.compare import compare
 from seqvae.cli.diagnose import diagnose
 from seqvae.cli.doctor import doctor
@@ -49,6 +49,7 @@ app.command()(score)
 app.add_typer(config.app)
 app.add_typer(data.app)
 app.add_typer(runs.app)
+app.add_typer(methods.app)
 app.command()(explain)
 app.command()(doctor)
 

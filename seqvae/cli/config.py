@@ -109,9 +109,9 @@ def _page(doc: "SettingDoc") -> list[str]:
     lines = [doc.path + (f"  (of {doc.kind})" if doc.kind else ""), *textwrap.wrap(doc.description, _WIDTH)]
     if doc.kinds:
         lines += ["", f"one of these, told apart by `name` (`seqvae config explain {doc.path}.{doc.kinds[0]}`):"]
-        lines += _columns([(kind, kind_summary(doc.path, kind)) for kind in doc.kinds])
+        lines += columns([(kind, kind_summary(doc.path, kind)) for kind in doc.kinds])
     if doc.settings:
-        lines += ["", *_columns([(_short(each), each.description) for each in inside(doc)])]
+        lines += ["", *columns([(short_name(each), each.description) for each in inside(doc)])]
     lines += [""]
     if not doc.settings:
         lines += [] if doc.kinds else [f"type      {doc.type}"]
@@ -125,7 +125,8 @@ def _page(doc: "SettingDoc") -> list[str]:
     return [*lines, ""]
 
 
-def _short(doc: "SettingDoc") -> str:
+def short_name(doc: "SettingDoc") -> str:
+    """The last part of its name, with its default."""
     name = doc.path.rpartition(".")[2]
     return name if doc.type == "section" or doc.required else f"{name}: {_yaml(doc.default)}"
 
@@ -136,7 +137,7 @@ def _yaml(value: object) -> str:
     return dump_value(value)
 
 
-def _columns(rows: list[tuple[str, str]]) -> list[str]:
+def columns(rows: list[tuple[str, str]]) -> list[str]:
     """Names and what they mean, side by side."""
     lines = []
     for name, text in rows:

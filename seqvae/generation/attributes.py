@@ -22,7 +22,7 @@ Dims = Sequence[int] | Literal["active", "all"]
 def analogy_code(codes: Float[np.ndarray, "3 Z"], *, spherical: bool = False) -> Float[np.ndarray, "1 Z"]:
     """What is to c as b is to a: b - a + c (Mikolov et al. 2013, "Linguistic regularities"); on a sphere, of length 1.
 
-    Raises E295 where nothing is left to scale.
+    Raises E299 where nothing is left to scale.
     """
     a, b, c = codes
     moved = (b - a + c)[None]
@@ -144,7 +144,7 @@ class Direction:
     others: int
 
     def shifted(self, z: Float[np.ndarray, "N Z"], by: float, *, spherical: bool = False) -> Float[np.ndarray, "N Z"]:
-        """z + by * vector; on a sphere scaled back to length 1 (E295 where nothing is left to scale)."""
+        """z + by * vector; on a sphere scaled back to length 1 (E299 where nothing is left to scale)."""
         moved = (z + by * self.vector).astype(np.float32)
         return on_sphere(moved) if spherical else moved
 

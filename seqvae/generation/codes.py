@@ -72,9 +72,9 @@ def as_codes(z: ArrayLike | Codes, latent_dim: int) -> Float[np.ndarray, "N Z"]:
 
 
 def on_sphere(codes: Float[np.ndarray, "N Z"]) -> Float[np.ndarray, "N Z"]:
-    """Sums of codes of a spherical model, scaled back to length 1; raises E295 for one that has no direction."""
+    """Sums of codes of a spherical model, scaled back to length 1; raises E299 for one that has no direction."""
     norms = np.linalg.norm(codes, axis=-1, keepdims=True)
     if (norms < SMALLEST_NORM).any():
         what = "the codes cancel each other: their sum is the centre of the sphere, which has no direction"
-        raise SeqVAEError("E295", what, hint="take other sentences or another strength")
+        raise SeqVAEError("E299", what, hint="take other sentences or another strength")
     return codes / norms

@@ -22,7 +22,7 @@ def check_families(
     """Refuse what cannot go together, with the reason (ValueError, located by the config reader)."""
     if latent_dim == 0:
         return
-    reason = _conflict(posterior.family, prior.family)
+    reason = conflict(posterior.family, prior.family)
     if reason:
         pair = f"posterior.family {posterior.family} and prior.family {prior.family}"
         raise ValueError(f"{pair} cannot go together: {reason}")
@@ -36,7 +36,8 @@ def check_families(
         raise ValueError(f"posterior.delta_nats {posterior.delta_nats:g} is more than {share}; take a smaller rate")
 
 
-def _conflict(posterior: str, prior: str) -> str | None:
+def conflict(posterior: str, prior: str) -> str | None:
+    """Why two families cannot go together; None where they can."""
     if (posterior == "vmf") != (prior == "sphere"):
         return "codes on the unit sphere have no density under a prior on all of the space, nor the reverse"
     if posterior in ("batchnorm", "delta") and prior != "standard":

@@ -2,6 +2,7 @@
 
 import functools
 import importlib
+import itertools
 import pkgutil
 from collections.abc import Sequence
 from typing import Annotated, Union
@@ -40,21 +41,26 @@ def build_strategy(config: StrategyConfig) -> Strategy:
 def check_strategies(configs: Sequence[StrategyConfig]) -> None:
     """Refuse strategies that cannot go together, with the reason (ValueError, located by the config reader)."""
     strategies = [build_strategy(config) for config in configs]
-    for index, strategy in enumerate(strategies):
-        for other in strategies[index + 1 :]:
-            if other.name == strategy.name:
-                raise ValueError(f"`{strategy.name}` stands twice")
-            reason = strategy.conflicts.get(other.name) or other.conflicts.get(strategy.name)
-            if reason:
-                raise ValueError(f"`{strategy.name}` and `{other.name}` cannot go together: {reason}")
+    for one, other in itertools.combinations(strategies, 2):
+        if one.name == other.name:
+            raise ValueError(f"`{one.name}` stands twice")
+        reason = refusal(one, other)
+        if reason is not None:
+            raise ValueError(reason)
+
+
+def refusal(one: Strategy, other: Strategy) -> str | None:
+    """Why two different methods cannot go together, in a sentence that names them; None where they can."""
+    reason = one.conflicts.get(other.name) or other.conflicts.get(one.name)
+    if reason:
+        return f"`{one.name}` and `{other.name}` cannot go together: {reason}"
     for hook, what in (("shape_kl", "the KL"), ("objective", "the whole loss")):
-        owners = [strategy.name for strategy in overriders(strategies, hook)]
-        if len(owners) > 1:
-            raise ValueError(f"`{owners[0]}` and `{owners[1]}` both replace {what}; keep one of them")
-    for owner in overriders(strategies, "objective"):
-        idle = [s for s in overriders(strategies, "kl_weight") + overriders(strategies, "shape_kl") if s is not owner]
-        if idle:
-            raise ValueError(f"`{owner.name}` replaces the whole loss, so that `{idle[0].name}` would have no effect")
+        if len(overriders([one, other], hook)) == 2:
+            return f"`{one.name}` and `{other.name}` both replace {what}; keep one of them"
+    for owner, idle in ((one, other), (other, one)):
+        if overriders([owner], "objective") and (overriders([idle], "kl_weight") or overriders([idle], "shape_kl")):
+            return f"`{owner.name}` replaces the whole loss, so that `{idle.name}` would have no effect"
+    return None
 
 
 class ObjectiveConfig(BaseModel):

@@ -30,6 +30,7 @@ LAYERS = {
     "seqvae.training.optim": 1,
     "seqvae.config": 2,
     "seqvae.setting_docs": 2,
+    "seqvae.method_docs": 2,
     "seqvae.starter": 2,
     "seqvae.evaluation": 2,
     "seqvae.generation": 2,
