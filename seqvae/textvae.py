@@ -324,7 +324,7 @@ class TextVAE:
             raise SeqVAEError(
                 "E243",
                 f"cannot {verb}: this model is a language model, it has no latent code",
-                hint="train with `--set model.latent_dim=32`; a language model can `eval`, `score`, `sample` and `impute`",
+                hint="train with `--set model.latent_dim=32`; a language model can `eval`, `score` and `sample`",
             )
 
 
