@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from seqvae.data.corpora import DataConfig
 from seqvae.data.tokenizers import TokenizerConfig, WordTokenizerConfig
@@ -35,6 +35,13 @@ class Config(BaseModel):
     objective: ObjectiveConfig = Field(ObjectiveConfig(), description="the loss and the methods against collapse")
     train: TrainConfig = Field(TrainConfig(), description="the training loop")
     eval: EvalConfig = Field(EvalConfig(), description="the evaluation")
+
+    @model_validator(mode="after")
+    def _batches_have_a_variance(self) -> "Config":
+        normalised = self.model.latent_dim > 0 and self.model.posterior.family == "batchnorm"
+        if normalised and self.data.batch_tokens is None and self.data.batch_size == 1:
+            raise ValueError("posterior.family batchnorm needs data.batch_size 2 or more: one sentence has no variance")
+        return self
 
     @classmethod
     def from_yaml(cls, name: str | Path, overrides: Sequence[str] = ()) -> "Config":

@@ -64,8 +64,8 @@ def noise(seed=0):
 
 
 def test_the_families_that_are_promised_are_there():
-    assert {"gaussian", "batchnorm", "delta"} <= POSTERIORS.keys()
-    assert {"standard"} <= PRIORS.keys()
+    assert {"gaussian", "batchnorm", "delta", "vmf", "iaf"} <= POSTERIORS.keys()
+    assert {"standard", "sphere", "mixture", "vamp"} <= PRIORS.keys()
 
 
 @pytest.mark.parametrize("family", POSTERIORS)
@@ -138,7 +138,7 @@ def test_a_family_that_is_not_named_is_the_gaussian():
 @every_pair
 def test_a_few_steps_are_finite_and_train_all_of_it(posterior, prior, tmp_path):
     families = {"posterior": {"family": posterior}, "prior": {"family": prior}}
-    trainer = toy_trainer(tmp_path, model=families, train={"steps": 5})
+    trainer = toy_trainer(tmp_path, model=families, train={"steps": 3})
     before = bytes_of(dict(trainer.model.named_parameters()))
     assert trainer.fit()
     for event in trainer.task.observe.of("train"):
@@ -151,17 +151,17 @@ def test_a_few_steps_are_finite_and_train_all_of_it(posterior, prior, tmp_path):
 @every_pair
 def test_a_run_that_was_stopped_goes_on_bit_by_bit(posterior, prior, tmp_path):
     changes = {"model": {"posterior": {"family": posterior}, "prior": {"family": prior}}}
-    changes["train"] = {"steps": 9, "validate_every": 4}
+    changes["train"] = {"steps": 5, "validate_every": 4}
     whole = toy_trainer(tmp_path / "whole", **changes)
     assert whole.fit()
 
-    class StopsAtSix(Events):
+    class StopsAtThree(Events):
         def __call__(self, event):
             super().__call__(event)
-            if event["event"] == "train" and event["step"] == 6:
+            if event["event"] == "train" and event["step"] == 3:
                 first.stop.received = SIGTERM
 
-    first = toy_trainer(tmp_path / "cut", observe=StopsAtSix(), **changes)
+    first = toy_trainer(tmp_path / "cut", observe=StopsAtThree(), **changes)
     assert not first.fit()
     second = toy_trainer(tmp_path / "cut", **changes)
     torch.manual_seed(99)

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from model_toys import LATENT, batch_of, rows_of, tiny_vae
 from torch.distributions import Normal, kl_divergence
 
+from seqvae.config import Config
+from seqvae.errors import SeqVAEError
 from seqvae.evaluation.passes import evaluating
 from seqvae.models.posterior_batchnorm import BatchNormHead, BatchNormPosteriorConfig
 from seqvae.models.posterior_delta import MOST_NATS_PER_DIM, DeltaHead, DeltaPosteriorConfig, largest_logvar
@@ -88,6 +90,11 @@ class TestBatchNorm:
         mean = head(features(1, seed=3)).mean
         torch.testing.assert_close(mean, head.eval()(features(1, seed=3)).mean)
         assert all(torch.equal(before[name], tensor) for name, tensor in head.state_dict().items())
+
+    def test_batches_of_one_sentence_throughout_are_refused(self):
+        with pytest.raises(SeqVAEError, match=r"batchnorm needs data\.batch_size 2 or more"):
+            Config.from_dict({}, ["model.posterior.family=batchnorm", "data.batch_size=1"])
+        assert Config.from_dict({}, ["data.batch_size=1"]).data.batch_size == 1
 
     def test_a_reset_forgets_the_running_averages_and_beta(self):
         model = tiny_vae(posterior=BatchNormPosteriorConfig(gamma=self.GAMMA)).train()
