@@ -69,7 +69,7 @@ def impute(
     The search is not exhaustive: a filler that it never wrote is not in the list, and shares are among what it found.
     Without a latent code it is one beam search, and scores are exact. Fillers hold no <unk>.
 
-    Errors: E298 for gaps that cannot be read, E242 for a negative ``n``, E531 for scores that are not finite.
+    Errors: E298 for gaps that cannot be read, E242 for a negative ``n``, E530 and E531 for a model that diverged.
     """
     if n < 0:
         raise SeqVAEError("E242", f"cannot find {n} sentences", hint="give a whole number from 0")
@@ -138,6 +138,10 @@ class _Search:
                 lambda slot: self.firsts if slot == FIRST else self.words,
                 self.config.beam_size if latent else self.config.beam_size * self.config.chains,
             )
+            if not torch.isfinite(log_probs).all():
+                raise SeqVAEError(
+                    "E530", "the decoder's output is not finite", hint="the model diverged: train it again"
+                )
             for row, log_prob in zip(written.flatten(0, 1).tolist(), log_probs.flatten().tolist(), strict=True):
                 sentence = tuple(row)
                 found[sentence] = max(log_prob, found.get(sentence, -math.inf))
