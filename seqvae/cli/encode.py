@@ -24,7 +24,7 @@ from seqvae.cli.options import (
     drawing_generator,
     load_model,
 )
-from seqvae.cli.sentences import STDIN, ColumnOption, InputOption, Sentences, TextsArgument
+from seqvae.cli.sentences import STDIN, STDIN_NAME, ColumnOption, InputOption, Sentences, TextsArgument
 from seqvae.errors import SeqVAEError
 
 if TYPE_CHECKING:
@@ -105,6 +105,7 @@ def decode(
 
     The file needs the column (or array) mean: what any program wrote will do. Greedy unless an option says otherwise.
     """
+    from seqvae.data.sources import text_lines
     from seqvae.io import codes
 
     drawn = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
@@ -114,7 +115,10 @@ def decode(
         codes.check_suffix(file)
     vae, _ = load_model(model, device)
     vae.need_latent("decode")
-    means = codes.read_means(sys.stdin.buffer if is_stdin else file, vae.latent_dim)
+    if is_stdin:
+        means = codes.means_of_lines(text_lines(sys.stdin.buffer, STDIN_NAME), STDIN_NAME, vae.latent_dim)
+    else:
+        means = codes.read_means(file, vae.latent_dim)
     generator = drawing_generator(seed, config)
     emit_texts(
         (text for mean in means for text in vae.decode(mean, config=config, seed=generator, label=label)), as_json=json

@@ -1,5 +1,6 @@
 """Codes drawn from where the sentences of a corpus lie: a Gaussian mixture fitted to the aggregate posterior."""
 
+import threading
 import warnings
 from dataclasses import dataclass, replace
 
@@ -24,6 +25,10 @@ SENTENCES_PER_COMPONENT = 10
 
 AT_MOST = 20_000
 """Sentences that a mixture is fitted to; of a larger corpus, a subset drawn by the seed."""
+
+
+_WARNINGS = threading.Lock()
+"""Held while warnings are silenced: their filters belong to the whole process, not to a thread."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +100,7 @@ def _mixture(codes: Float[np.ndarray, "R Z"], components: int, seed: int) -> Agg
     # scikit-learn keeps covariances away from 0 by a fixed amount, so the codes come to it at the scale of 1.
     scale = float(codes.std()) or 1.0
     mixture = GaussianMixture(components, init_params="k-means++", max_iter=200, random_state=seed)
-    with warnings.catch_warnings():
+    with _WARNINGS, warnings.catch_warnings():
         # A mixture that could still gain a little is as good to draw from.
         warnings.simplefilter("ignore", ConvergenceWarning)
         mixture.fit(codes / scale)

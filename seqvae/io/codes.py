@@ -17,14 +17,14 @@ import tokenize
 import zipfile
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any, BinaryIO
+from typing import IO, Any
 
 import numpy as np
 from jaxtyping import Float
 
-from seqvae.data.sources import file_lines, is_blank, reading, text_lines
+from seqvae.data.sources import file_lines, is_blank, reading
 from seqvae.errors import Location, SeqVAEError
 from seqvae.io import storage
 
@@ -35,7 +35,7 @@ Matrix = Float[np.ndarray, "N Z"]
 _AGAIN = "`seqvae encode ... --out FILE` writes such a file"
 
 _NPZ_FAULTS = (
-    *(zipfile.BadZipFile, zlib.error, EOFError, ValueError, tokenize.TokenError),
+    *(zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, tokenize.TokenError),
     *(NotImplementedError, RuntimeError),  # a way to pack that zipfile does not know; a password
 )
 
@@ -44,7 +44,7 @@ def check_suffix(path: Path) -> None:
     """Raises E249 for a file that is none of the three by its name."""
     if path.suffix.lower() not in SUFFIXES:
         what = f"codes are kept in {', '.join(SUFFIXES)} files, not in `{path.name}`"
-        raise SeqVAEError("E249", what, hint=f"name it {path.stem or 'codes'}.npz, say")
+        raise SeqVAEError("E249", what, hint="`seqvae encode ... --out codes.npz` writes such a file")
 
 
 class CodesWriter(ABC):
@@ -161,26 +161,27 @@ def _unicode(texts: Sequence[str]) -> Iterator[None]:
         raise SeqVAEError("E345", f"a text is not valid Unicode: {shown}", hint=hint) from None
 
 
-def read_means(source: Path | BinaryIO, latent_dim: int, *, rows: int = 4096) -> Iterator[Matrix]:
-    """The column ``mean`` of a file, or of JSON lines on a stream (standard input), at most ``rows`` rows at once.
+def read_means(path: Path, latent_dim: int, *, rows: int = 4096) -> Iterator[Matrix]:
+    """The column ``mean`` of a file, at most ``rows`` rows at once.
 
     Errors name the row, from 1: E301 and E305 for a file that is missing or none, E303 for JSON lines that are not
     UTF-8, E341 for what is damaged or of another kind, E342 without a ``mean``, E343 for codes of another size than
     ``latent_dim``, E344 for what is not a finite number; E249 for the suffix.
     """
-    if not isinstance(source, Path):
-        return _read_jsonl(text_lines(source, "standard input"), "standard input", latent_dim, rows)
-    check_suffix(source)
-    with reading(source, str(source)):
-        if not stat.S_ISREG(source.stat().st_mode):
-            raise SeqVAEError("E305", "not a regular file", where=Location(source), hint="name a file of codes")
-    kind = source.suffix.lower()
+    check_suffix(path)
+    with reading(path, str(path)):
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise SeqVAEError("E305", "not a regular file", where=Location(path), hint="name a file of codes")
+    kind = path.suffix.lower()
     if kind == ".jsonl":
-        return _read_jsonl(file_lines(source, str(source)), str(source), latent_dim, rows)
-    return (_read_npz if kind == ".npz" else _read_parquet)(source, latent_dim, rows)
+        return means_of_lines(file_lines(path, str(path)), str(path), latent_dim, rows=rows)
+    return (_read_npz if kind == ".npz" else _read_parquet)(path, latent_dim, rows)
 
 
-def _read_jsonl(lines: Iterator[tuple[int, str]], name: str, latent_dim: int, rows: int) -> Iterator[Matrix]:
+def means_of_lines(
+    lines: Iterable[tuple[int, str]], name: str, latent_dim: int, *, rows: int = 4096
+) -> Iterator[Matrix]:
+    """The same of (line number, JSON), from a file or a pipe that errors call ``name``; blank lines are no rows."""
     piece: list[Matrix] = []
     for number, line in lines:
         if is_blank(line):
@@ -232,16 +233,12 @@ def _read_npz(path: Path, latent_dim: int, rows: int) -> Iterator[Matrix]:
             step = shape[0] if by_column else rows  # column by column, no row is whole before the end
             for start in range(0, shape[0], max(1, step)):
                 size = min(step, shape[0] - start) * width
-                block = np.frombuffer(_exactly(member, size), dtype)
+                content = member.read(size)
+                if len(content) != size:
+                    raise EOFError("it ends too early")
+                block = np.frombuffer(content, dtype)
                 block = block.reshape((-1, latent_dim), order="F" if by_column else "C")
                 yield _finite(block, lambda row, start=start: f"{path}, row {start + row + 1}")
-
-
-def _exactly(member: IO[bytes], size: int) -> bytes:
-    content = member.read(size)
-    if len(content) != size:
-        raise EOFError("it ends too early")
-    return content
 
 
 def _read_parquet(path: Path, latent_dim: int, rows: int) -> Iterator[Matrix]:
@@ -249,7 +246,7 @@ def _read_parquet(path: Path, latent_dim: int, rows: int) -> Iterator[Matrix]:
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
-    with _whole(path, pa.ArrowException, OSError), pq.ParquetFile(path) as file:
+    with _whole(path, pa.ArrowException, OSError, ValueError), pq.ParquetFile(path) as file:
         schema, start = file.schema_arrow, 0
         if "mean" not in schema.names:
             raise _no_mean(Location(path), schema.names)
@@ -296,6 +293,6 @@ def _no_mean(where: Location | str, found: list[str]) -> SeqVAEError:
 
 
 def _wrong_size(where: Location | str, found: object, latent_dim: int) -> SeqVAEError:
-    size = f"shape {found}" if isinstance(found, tuple) else f"{found} dimensions"
+    size = f"shape {found}" if isinstance(found, tuple) else f"{found} dimension{'' if found == 1 else 's'}"
     what = f"codes of {size} do not fit a model with {latent_dim} latent dimensions"
     return SeqVAEError("E343", what, where=where, hint="were they encoded by another model? name it with `--model`")

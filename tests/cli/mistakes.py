@@ -322,6 +322,52 @@ TEXT = [
     Mistake(name="sample-top-k", command=f"sample --top-k 0 {VAE}", model=as_they_are),
 ]
 
+CODE = '{"text": "the cat", "mean": [0.1, 0.2, 0.3]}\n'
+VERBS = [
+    Mistake(name="verb-no-sentences", command="score"),
+    Mistake(name="verb-sentences-twice", command="encode 'the cat' --input test.txt"),
+    Mistake(name="verb-column-of-no-file", command="encode 'the cat' --text-column text"),
+    Mistake(name="verb-out-of-another-kind", command="encode 'the cat' --out z.pkl"),
+    Mistake(name="verb-out-is-a-folder", command="encode 'the cat' --out a.npz", files={"a.npz/x": ""}),
+    Mistake(name="verb-out-is-the-input", command="encode --input a.jsonl --out ./a.jsonl", files={"a.jsonl": CODE}),
+    Mistake(name="verb-codes-of-another-kind", command="decode z.csv"),
+    Mistake(name="verb-codes-missing", command=f"decode z.npz {VAE}", model=as_they_are),
+    Mistake(
+        name="verb-codes-damaged", command=f"decode z.npz {VAE}", files={"z.npz": b"PK\3\4 no more"}, model=as_they_are
+    ),
+    Mistake(
+        name="verb-codes-without-mean", command=f"decode - {VAE}", stdin=CODE + '{"z": [0.1]}\n', model=as_they_are
+    ),
+    Mistake(
+        name="verb-codes-of-another-model", command=f"decode - {VAE}", stdin='{"mean": [0.1]}\n', model=as_they_are
+    ),
+    Mistake(
+        name="verb-codes-not-finite", command=f"decode - {VAE}", stdin='{"mean": [1, 1e999, 2]}\n', model=as_they_are
+    ),
+    Mistake(name="verb-input-missing", command=f"encode --input tst.txt --out z.npz {VAE}", model=as_they_are),
+    Mistake(name="verb-input-empty", command=f"score --input e.txt {VAE}", files={"e.txt": ""}, model=as_they_are),
+    Mistake(
+        name="verb-input-not-utf-8",
+        command=f"encode --input l.txt --out z.parquet {VAE}",
+        files={"l.txt": b"the cat\na caf\xe9\n"},
+        model=as_they_are,
+    ),
+    Mistake(name="verb-stdin-not-utf-8", command=f"score - {VAE}", stdin=b"\xff\xfet\0h\0e\0\n\0", model=as_they_are),
+    Mistake(name="verb-stdin-empty", command=f"score - {VAE}", stdin="", model=as_they_are),
+    Mistake(name="verb-only-unknown-words", command=f"score 'quux zork' {VAE}", model=as_they_are),
+    Mistake(
+        name="verb-only-unknown-words-in-a-stream",
+        command=f"score - {VAE}",
+        stdin="quux zork\nthe cat\n\n",
+        model=as_they_are,
+    ),
+    Mistake(name="verb-begins-with-a-dash", command=f"score '-the cat' {VAE}", model=as_they_are),
+    Mistake(name="verb-score-of-an-autoencoder", command="score 'the cat' --model runs/ae", model=as_they_are),
+    Mistake(name="verb-likelihood-of-an-autoencoder", command="score a --by elbo --model runs/ae", model=as_they_are),
+    Mistake(name="verb-score-of-a-language-model", command="score 'the cat' --model runs/lm", model=as_they_are),
+    Mistake(name="verb-codes-of-a-language-model", command="encode 'the cat' --model runs/lm", model=as_they_are),
+]
+
 USAGE = [
     Mistake(name="usage-unknown-verb", command="smaple -n 10"),
     Mistake(name="usage-unknown-verb-far-off", command="frobnicate"),
@@ -336,4 +382,4 @@ USAGE = [
     Mistake(name="usage-one-argument-too-many", command="interpolate a b c"),
 ]
 
-MISTAKES = [*CONFIG, *DATA, *MODEL, *TEXT, *USAGE]
+MISTAKES = [*CONFIG, *DATA, *MODEL, *TEXT, *VERBS, *USAGE]

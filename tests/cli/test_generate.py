@@ -125,12 +125,12 @@ def test_what_cannot_be_done_is_refused_with_the_reason(verb, arguments, code, t
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["sample", "-n", -1], "Invalid value for '-n' / '--number'"),
-        (["interpolate", "a", "b", "--steps", 0], "Invalid value for '--steps'"),
-        (["interpolate", "a", "b", "--path", "arc"], "Invalid value for '--path'"),
-        (["interpolate", "a"], "Missing argument 'B'"),
-        (["reconstruct"], "Missing argument 'TEXT...'"),
-        (["sample", "--sed", 3], "No such option: --sed"),
+        (["sample", "-n", -1], "`-n / --number` should be greater than or equal to 0"),
+        (["interpolate", "a", "b", "--steps", 0], "`--steps` should be greater than or equal to 1"),
+        (["interpolate", "a", "b", "--path", "arc"], "`--path` cannot be `arc`"),
+        (["interpolate", "a"], "needs `B`"),
+        (["reconstruct"], "no sentences are given"),
+        (["sample", "--sed", 3], "did you mean `--seed`?"),
     ],
 )
 def test_a_wrong_command_line_is_told_in_words(verb, arguments, told):

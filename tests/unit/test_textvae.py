@@ -1,6 +1,9 @@
 """TextVAE: strings in, strings out; defined at every edge, deterministic, the same in any batch and any thread."""
 
+import inspect
+import warnings
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import FrozenInstanceError
 
 import numpy as np
 import pytest
@@ -8,7 +11,9 @@ import torch
 from training_toys import WORDS, sentences, settings
 
 import seqvae
+from seqvae import textvae
 from seqvae.errors import SeqVAEError
+from seqvae.evaluation.report import EvalConfig
 from seqvae.generation.decoding import DecodeConfig
 from seqvae.models.vae import ModelConfig, SeqVAE
 from seqvae.textvae import TextVAE
@@ -103,12 +108,14 @@ class TestEdges:
         assert codes.mean.shape == codes.std.shape == (0, LATENT)
         assert vae.decode(codes) == vae.decode([]) == vae.decode(np.zeros((0, LATENT))) == []
         assert vae.reconstruct([]) == vae.sample(0) == []
+        assert vae.score([]).nats.shape == (0,)
 
     @pytest.mark.parametrize("text", ["", "   ", "no word of it is known", "w1", "<pad> <bos> <eos> <unk>"])
     def test_every_text_is_a_sentence(self, vae, text):
         codes = vae.encode([text])
         assert np.isfinite(codes.mean).all()
         assert isinstance(vae.reconstruct([text], config=SHORT)[0], str)
+        assert vae.score([text]).nats[0] > 0
 
     def test_an_empty_text_has_the_code_of_white_space(self, vae):
         assert np.array_equal(vae.encode([""]).mean, vae.encode([" \t "]).mean)
@@ -126,9 +133,13 @@ class TestEdges:
         refused("E235", vae.interpolate, "w1", "w2", 0)
 
     def test_one_text_instead_of_a_list_is_refused(self, vae):
-        for call in (vae.encode, vae.reconstruct):
+        for call in (vae.encode, vae.reconstruct, vae.score, vae.fit_aggregate):
             assert "[text]" in refused("E244", call, "w1 w2").hint
         refused("E244", seqvae.evaluate, vae, "w1 w2")
+
+    def test_what_is_no_text_is_refused_with_its_place(self):
+        unchecked = inspect.unwrap(textvae._listed)  # the machine that checks shapes in tests would be first
+        assert "int at place 1" in refused("E244", unchecked, ["w1", 2]).what
 
     def test_a_negative_number_of_samples_is_refused(self, vae):
         assert "-3" in refused("E242", vae.sample, -3).what
@@ -138,10 +149,12 @@ class TestKinds:
     def test_a_language_model_samples_and_has_no_codes(self):
         model = vae_of(latent_dim=0)
         assert len(model.sample(5)) == 5
+        assert len(model.score(TEXTS)) == len(TEXTS)
         for verb, call in {
             "encode": lambda: model.encode(["w1"]),
             "decode": lambda: model.decode([[0.0]]),
             "reconstruct": lambda: model.reconstruct(["w1"]),
+            "fit_aggregate": lambda: model.fit_aggregate(["w1", "w2"]),
             "interpolate": lambda: model.interpolate("w1", "w2"),
         }.items():
             assert "language model" in refused("E243", call).what, verb
@@ -151,13 +164,15 @@ class TestKinds:
         assert "no prior" in refused("E241", model.sample, 2).what
         assert len(model.reconstruct(TEXTS)) == len(TEXTS)
         assert len(model.interpolate("w1", "w2", 3)) == 3
+        assert model.score(TEXTS).by == "rec"
 
 
 class TestDeterminism:
     def test_the_same_call_gives_the_same_answer(self, vae):
         def answers():
             way = vae.interpolate("w1 w2", "w5", 4)
-            return vae.encode(TEXTS).mean.tolist(), vae.reconstruct(TEXTS[:9]), vae.sample(9), way
+            codes, scores = vae.encode(TEXTS).mean.tolist(), vae.score(TEXTS, by="iw").nats.tolist()
+            return codes, scores, vae.reconstruct(TEXTS[:9]), vae.sample(9), way
 
         torch.manual_seed(1)
         np.random.seed(1)
@@ -172,6 +187,8 @@ class TestDeterminism:
         vae.reconstruct(TEXTS, config=SAMPLE)
         vae.sample(4)
         vae.sample(4, seed=None)
+        vae.score(TEXTS)
+        vae.fit_aggregate(TEXTS)
         assert torch.equal(torch.get_rng_state(), before)
 
     def test_another_seed_gives_other_samples(self, vae):
@@ -191,23 +208,49 @@ class TestDeterminism:
         ways = [each.interpolate("w1 w2", "w5", 26, config=SHORT) for each in (other, vae)]
         assert ways[0] == ways[1]
 
-    def test_threads_get_the_answers_that_one_alone_gets(self, vae):
+    def test_pieces_with_one_generator_are_drawn_as_the_whole(self, vae):
+        codes, generator = vae.encode(TEXTS), torch.Generator().manual_seed(5)
+        pieces = [vae.decode(codes.mean[rows], config=SAMPLE, seed=generator) for rows in (slice(7), slice(7, None))]
+        assert [*pieces[0], *pieces[1]] == vae.decode(codes, config=SAMPLE, seed=5)
+
+    @pytest.mark.parametrize("threads", [4, 8])
+    def test_threads_get_the_answers_that_one_alone_gets(self, vae, threads):
         def answers(number):
             texts = TEXTS[number:] + TEXTS[:number]
             config = DecodeConfig(strategy="beam", beam_size=2, max_length=9)
             codes = vae.encode(texts).mean.tolist()
+            mixture = vae.fit_aggregate(texts, seed=number)
             return (
                 codes,
                 vae.reconstruct(texts, config=SHORT),
-                vae.sample(9, seed=number),
+                vae.sample(9, seed=number, config=SAMPLE),
+                vae.sample(9, seed=number, config=SAMPLE, source=mixture),
                 vae.decode(codes, config=config),
+                vae.interpolate(texts[0], texts[1], 3, config=SHORT),
+                vae.score(texts, samples=3, seed=number).nats.tolist(),
             )
 
-        alone = [answers(number) for number in range(8)]
-        with ThreadPoolExecutor(8) as pool:
+        filters = list(warnings.filters)
+        alone = [answers(number) for number in range(threads)]
+        with ThreadPoolExecutor(threads) as pool:
             for _ in range(2):
-                assert list(pool.map(answers, range(8))) == alone
+                assert list(pool.map(answers, range(threads))) == alone
         assert not vae.model.training
+        assert warnings.filters == filters
+
+    def test_a_model_that_is_in_evaluation_mode_is_not_written_to(self, vae, monkeypatch):
+        """What no thread writes, no thread can find half-written by another."""
+
+        def written(module, name, value):
+            raise AssertionError(f"{name} of {type(module).__name__} was set")
+
+        codes = vae.encode(TEXTS)
+        monkeypatch.setattr(torch.nn.Module, "__setattr__", written)
+        vae.encode(TEXTS)
+        vae.decode(codes, config=SAMPLE)
+        vae.score(TEXTS)
+        vae.sample(3)
+        vae.fit_aggregate(TEXTS)
 
     def test_no_dropout_and_no_gradient(self, vae):
         assert not any(module.training for module in vae.model.modules())
@@ -220,6 +263,23 @@ class TestUnknownWords:
         config = DecodeConfig(strategy="sample", max_length=20, allow_unk=True)
         assert not any("<unk>" in text for text in vae.sample(60, seed=2))
         assert any("<unk>" in text for text in vae.sample(60, seed=2, config=config))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_model_that_diverged_gives_no_codes(bad):
+    model = vae_of()
+    next(model.model.encoder.parameters()).data.fill_(bad)
+    refused("E234", model.encode, ["w1"])
+
+
+def test_scores_are_the_numbers_of_the_evaluation(vae):
+    scores = vae.score(TEXTS, by="iw", samples=9, seed=2)
+    report = seqvae.evaluate(vae, TEXTS, config=EvalConfig(iw_samples=9, seed=2))
+    assert (scores.iw.mean(), scores.elbo.mean()) == (report.iw_nats, report.elbo_nats)
+    assert scores.tokens.sum() == report.tokens
+    assert np.array_equal(scores.nats, scores.iw)
+    with pytest.raises(FrozenInstanceError):
+        scores.nats = None
 
 
 def test_a_model_is_evaluated_on_texts(vae):
