@@ -82,7 +82,7 @@ def method_doc(name: str) -> MethodDoc:
     """The one of that name; SeqVAEError (E269) with the nearest name where there is none."""
     known = method_docs()
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=1)
+        near = difflib.get_close_matches(name, known, n=1) or [each for each in known if name and name in each]
         hint = f"did you mean `{near[0]}`?" if near else "`seqvae methods` lists them all"
         raise SeqVAEError("E269", f"there is no method `{name}`", hint=hint)
     return known[name]

@@ -194,7 +194,7 @@ class TextVAE:
 
     def neighbors(
         self,
-        texts: Sequence[str],
+        texts: Texts,
         corpus: Texts,
         n: int = 10,
         *,

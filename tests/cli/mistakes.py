@@ -368,6 +368,45 @@ VERBS = [
     Mistake(name="verb-codes-of-a-language-model", command="encode 'the cat' --model runs/lm", model=as_they_are),
 ]
 
+BESIDE = {
+    "l.txt": "the cat saw some tea\nshe ate a cake\n",
+    "l.labels": "dull\nfine\n",
+    "l.csv": "text\nthe cat\nshe\n",
+}
+LATENT = [
+    Mistake(name="latent-language-model", command="neighbors 'the cat' --model runs/lm", model=as_they_are),
+    Mistake(
+        name="latent-one-line",
+        command=f"traverse 'the cat' --input a.txt {VAE}",
+        files={"a.txt": "she ate\n"},
+        model=as_they_are,
+    ),
+    Mistake(name="latent-no-such-dimension", command=f"traverse 'the cat' --dim 3 {VAE}", model=as_they_are),
+    Mistake(
+        name="latent-shift-without-labels",
+        command=f"shift 'the cat' --toward fine --input a.txt {VAE}",
+        files={"a.txt": "she ate\n", "a.mood.labels": "fine\n"},
+        model=as_they_are,
+    ),
+    Mistake(
+        name="latent-shift-table-without-labels",
+        command=f"shift 'the cat' --toward fine --input l.csv {VAE}",
+        files=BESIDE,
+        model=as_they_are,
+    ),
+    Mistake(
+        name="latent-shift-no-such-label",
+        command=f"shift 'the cat' --toward fien --input l.txt {VAE}",
+        files=BESIDE,
+        model=as_they_are,
+    ),
+    Mistake(name="latent-shift-toward-nothing", command="shift 'the cat'"),
+    Mistake(name="impute-no-gap", command=f"impute 'the cat __' {VAE}", model=as_they_are),
+    Mistake(name="impute-gap-in-a-word", command=f"impute 'the c___ saw' {VAE}", model=as_they_are),
+    Mistake(name="impute-too-many-lengths", command=f"impute '___* cat ___* tea ___* a ___*' {VAE}", model=as_they_are),
+    Mistake(name="methods-no-such-name", command="methods show cyclic"),
+]
+
 USAGE = [
     Mistake(name="usage-unknown-verb", command="smaple -n 10"),
     Mistake(name="usage-unknown-verb-far-off", command="frobnicate"),
@@ -382,4 +421,4 @@ USAGE = [
     Mistake(name="usage-one-argument-too-many", command="interpolate a b c"),
 ]
 
-MISTAKES = [*CONFIG, *DATA, *MODEL, *TEXT, *VERBS, *USAGE]
+MISTAKES = [*CONFIG, *DATA, *MODEL, *TEXT, *VERBS, *LATENT, *USAGE]

@@ -98,6 +98,7 @@ TESTED_ELSEWHERE = {
     "tests/faults/test_kill_and_resume.py": "E340 E701 E705",
     "tests/unit/test_aggregate.py": "E245 E246",
     "tests/unit/test_aggressive.py": "E271",
+    "tests/unit/test_attributes.py": "E296 E299",
     "tests/unit/test_codes.py": "E342 E343 E344 E345",
     "tests/unit/test_corpora.py": "E308 E309",
     "tests/unit/test_decoding.py": "E234 E530",
