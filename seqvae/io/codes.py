@@ -19,7 +19,7 @@ import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float
@@ -27,6 +27,9 @@ from jaxtyping import Float
 from seqvae.data.sources import file_lines, is_blank, reading
 from seqvae.errors import Location, SeqVAEError
 from seqvae.io import storage
+
+if TYPE_CHECKING:
+    import pyarrow.parquet as pq
 
 SUFFIXES = (".npz", ".parquet", ".jsonl")
 
@@ -65,9 +68,10 @@ def writing(path: Path) -> Iterator[CodesWriter]:
     E7xx for what the disk answers.
     """
     check_suffix(path)
-    kind = {".npz": _NpzWriter, ".parquet": _ParquetWriter, ".jsonl": _JsonlWriter}[path.suffix.lower()]
+    kinds: dict[str, Callable[[Path], CodesWriter]]
+    kinds = {".npz": _NpzWriter, ".parquet": _ParquetWriter, ".jsonl": _JsonlWriter}
     with storage.replacing(path) as temporary:
-        writer = kind(temporary)
+        writer = kinds[path.suffix.lower()](temporary)
         try:
             yield writer
         except BaseException:
@@ -129,7 +133,8 @@ class _NpzWriter(CodesWriter):
 
 class _ParquetWriter(CodesWriter):
     def __init__(self, path: Path):
-        self._path, self._writer = path, None
+        self._path = path
+        self._writer: pq.ParquetWriter | None = None
 
     def write(self, texts: Sequence[str], mean: Matrix, std: Matrix | None) -> None:
         import pyarrow as pa
