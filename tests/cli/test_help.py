@@ -72,7 +72,7 @@ def test_the_first_page_names_every_verb_and_the_three_commands(desk):
     assert (alone.exit_code, alone.output.strip()) == (2, page.strip())
 
 
-@pytest.mark.parametrize("group", GROUPS)
+@pytest.mark.parametrize("group", [name for name in GROUPS if not COMMANDS[name].invoke_without_command])
 def test_a_group_alone_names_its_verbs_and_meets_a_slip_with_the_nearest_one(desk, group):
     alone = desk(group)
     assert (alone.exit_code, alone.stdout) == (2, "")
@@ -81,6 +81,13 @@ def test_a_group_alone_names_its_verbs_and_meets_a_slip_with_the_nearest_one(des
         slip = desk(group, verb + "x")
         assert slip.exit_code == 2
         assert f"did you mean `{verb}`?" in slip.stderr
+
+
+def test_a_group_that_lists_when_alone_meets_a_slip_with_the_nearest_verb(desk):
+    assert desk("methods").exit_code == 0
+    slip = desk("methods", "shwo")
+    assert slip.exit_code == 2
+    assert "did you mean `show`?" in slip.stderr
 
 
 @pytest.mark.parametrize(("slip", "meant"), [("trian", "train"), ("evaluate", "eval"), ("smaple", "sample")])
