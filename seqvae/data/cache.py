@@ -5,11 +5,12 @@ import functools
 import hashlib
 import os
 import shutil
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 from seqvae.errors import SeqVAEError
 from seqvae.io import storage
@@ -19,6 +20,11 @@ STALE_AFTER_S = 24 * 3600
 
 _OTHER_CACHE = "set SEQVAE_CACHE to a folder that can be written, on a disk with room"
 _CHUNK_BYTES = 1 << 20
+_TRIES = 3
+_OVERTAKEN = {errno.EEXIST, errno.ENOTEMPTY, errno.ENOENT}
+"""What the file system answers where another process put the same entry in place first."""
+
+Entry = TypeVar("Entry")
 
 
 def user_cache() -> Path:
@@ -47,6 +53,25 @@ def writing_cache(folder: Path) -> Iterator[None]:
         raise SeqVAEError(error.code, f"the cache: {error.what}", where=error.where, hint=_OTHER_CACHE) from error
 
 
+def kept(target: Path, write: Callable[[Path], None], read: Callable[[Path], Entry]) -> Entry:
+    """What ``read`` finds in the whole folder ``target`` of the cache, made by ``write`` where it is not whole.
+
+    Several processes may ask for the same entry at once.
+    """
+    for _ in range(_TRIES):
+        with suppress(SeqVAEError):
+            storage.verify(target)
+            return read(target)
+        try:
+            with writing_cache(target), storage.atomic_folder(target) as folder:
+                write(folder)
+        except OSError as error:
+            if error.errno not in _OVERTAKEN:
+                raise
+    storage.verify(target)
+    return read(target)
+
+
 def sweep(folder: Path) -> None:
     """Removes the temporary entries of ``folder`` that are older than a day: a killed process left them.
 
@@ -67,13 +92,15 @@ def spooled(stream: BinaryIO) -> Path:
     the same file.
     """
     folder = user_cache() / "stdin"
-    temporary = folder / f".tmp-stdin-{os.getpid()}"
     digest = hashlib.sha256()
     with writing_cache(folder):
         folder.mkdir(parents=True, exist_ok=True)
         sweep(folder)
+        # A process id would not tell the writers of a shared cache apart: in containers it is often 1.
+        handle, name = tempfile.mkstemp(prefix=".tmp-stdin-", dir=folder)
+        temporary = Path(name)
         try:
-            with temporary.open("wb") as file:
+            with open(handle, "wb") as file:
                 while chunk := stream.read(_CHUNK_BYTES):
                     digest.update(chunk)
                     file.write(chunk)

@@ -3,14 +3,12 @@
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from seqvae.data.cache import sweep, user_cache, writing_cache
+from seqvae.data.cache import kept, sweep, user_cache
 from seqvae.data.sources import Row, Source
-from seqvae.errors import SeqVAEError
 from seqvae.io import storage
 
 FILE_NAME = "rows.jsonl"
@@ -36,17 +34,14 @@ class SpooledSource(Source):
     def folder(self) -> Path:
         """The entry of the cache, made if need be."""
         name = hashlib.sha256(json.dumps(dict(self.key), sort_keys=True).encode()).hexdigest()
-        target = user_cache() / "spooled" / name
-        with suppress(SeqVAEError):
-            storage.verify(target)
-            return target
-        with writing_cache(target), storage.atomic_folder(target) as folder:
-            sweep(target.parent)
-            storage.write_json(folder / "source.json", dict(self.key))
-            with (folder / FILE_NAME).open("w", encoding="utf-8", newline="\n") as file:
-                for row in self.read():
-                    file.write(json.dumps([row.text, row.label, row.joined], ensure_ascii=False) + "\n")
-        return target
+        sweep(user_cache() / "spooled")
+        return kept(user_cache() / "spooled" / name, self._write, lambda folder: folder)
+
+    def _write(self, folder: Path) -> None:
+        storage.write_json(folder / "source.json", dict(self.key))
+        with (folder / FILE_NAME).open("w", encoding="utf-8", newline="\n") as file:
+            for row in self.read():
+                file.write(json.dumps([row.text, row.label, row.joined], ensure_ascii=False) + "\n")
 
     def identity(self) -> dict[str, object]:
         digest = storage.recorded_sha256(self.folder, FILE_NAME)

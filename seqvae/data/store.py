@@ -6,22 +6,21 @@ that each came from), where there are labels ``labels.npy`` (the class of each),
 tokenizer, names of the classes). `prepare` makes stores once and keeps them in a cache.
 """
 
-import errno
 import hashlib
 import json
-from collections.abc import Callable, Collection, Iterable, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Collection, Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Int32, Int64, Integer
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from seqvae.data.arrays import ArrayWriter, map_array
-from seqvae.data.cache import sweep, user_cache, writing_cache
+from seqvae.data.cache import kept, sweep, user_cache
 from seqvae.data.corpora import DataConfig, corpus_notes, resolve
 from seqvae.data.labels import class_names, class_number
 from seqvae.data.row_encoder import RowEncoder, StoreStats
@@ -37,12 +36,6 @@ HIGH_UNKNOWN_RATE = 0.05
 
 MOST_TOKENS = 100_000
 """A longer sentence is refused where `data.max_length` does not say what to do with it: it would fill any memory."""
-
-_TRIES = 3
-_OVERTAKEN = {errno.EEXIST, errno.ENOTEMPTY, errno.ENOENT}
-"""What the file system answers where another process put the same entry of the cache in place first."""
-
-Entry = TypeVar("Entry")
 
 
 class TokenStore:
@@ -255,7 +248,7 @@ def _classes(sources: list[Source], folder: Path) -> list[str]:
     """The classes of these sources, found in the cache where they were looked for before."""
     key = {"schema_version": SCHEMA_VERSION, "classes_of": [source.identity() for source in sources]}
     file = "classes.json"
-    return _entry(
+    return kept(
         folder / _digest(key),
         lambda place: storage.write_json(place / file, class_names(sources)),
         lambda place: storage.read_json(place / file),
@@ -271,7 +264,7 @@ def _trained(config: TokenizerConfig, source: Source, folder: Path) -> Tokenizer
     def write(place: Path) -> None:
         train_tokenizer((text for _, text in source.lines()), config).save(place)
 
-    return _entry(folder / _digest(key), write, load_tokenizer)
+    return kept(folder / _digest(key), write, load_tokenizer)
 
 
 def _stored(
@@ -289,23 +282,7 @@ def _stored(
         encoder = RowEncoder(tokenizer, name=source.name, most_tokens=MOST_TOKENS, **limit)
         write_store(place, source, encoder, fingerprint=fingerprint, classes=classes)
 
-    return _entry(folder / fingerprint, write, TokenStore.open)
-
-
-def _entry(target: Path, write: Callable[[Path], None], read: Callable[[Path], Entry]) -> Entry:
-    """What ``read`` finds in the whole folder ``target`` of the cache, made by ``write`` where it is not whole."""
-    for _ in range(_TRIES):
-        with suppress(SeqVAEError):
-            storage.verify(target)
-            return read(target)
-        try:
-            with writing_cache(target), storage.atomic_folder(target) as folder:
-                write(folder)
-        except OSError as error:
-            if error.errno not in _OVERTAKEN:
-                raise
-    storage.verify(target)
-    return read(target)
+    return kept(folder / fingerprint, write, TokenStore.open)
 
 
 def _require_known(split: str, name: str, stats: StoreStats, tokenizer: Tokenizer) -> None:
