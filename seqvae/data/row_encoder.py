@@ -5,7 +5,7 @@ from typing import Literal
 
 from seqvae.data.tokenizers import Tokenizer
 from seqvae.errors import Location, SeqVAEError
-from seqvae.types import BOS, EOS, UNK
+from seqvae.types import BOS, EOS, SPECIALS, UNK
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,13 +76,22 @@ class RowEncoder:
             if self.too_long == "drop":
                 return None
             ids = ids[: self.max_length]
-            text = self.tokenizer.decode(ids)  # so that words and characters are those of the tokens kept
+            # Words and characters are those of the tokens kept; an unknown one counts as it stands in the text.
+            self._characters += self._beyond_shown(text, ids)
+            text = self.tokenizer.decode(ids)
         self._rows += 1
         self._tokens += len(ids) + 1
         self._words += len(text.split())
         self._characters += len(text)
         self._unknown += ids.count(UNK)
         return [BOS, *ids, EOS]
+
+    def _beyond_shown(self, text: str, ids: list[int]) -> int:
+        """Code points that the unknown tokens among the first ``ids`` have in ``text`` beyond those of ``<unk>``."""
+        if UNK not in ids:
+            return 0
+        unknown = (token for token, identity in zip(self.tokenizer.tokens(text), ids, strict=False) if identity == UNK)
+        return sum(len(token) - len(SPECIALS[UNK]) for token in unknown)
 
     def stats(self) -> StoreStats:
         """The counts so far."""

@@ -4,6 +4,7 @@ import pytest
 
 from seqvae.config import Config
 from seqvae.data.corpora import DataConfig
+from seqvae.data.row_encoder import RowEncoder
 from seqvae.data.store import TokenStore, prepare
 from seqvae.data.tokenizers import (
     CharTokenizer,
@@ -18,6 +19,7 @@ from seqvae.data.tokenizers import (
 from seqvae.errors import SeqVAEError
 from seqvae.evaluation.report import EvalConfig, evaluate_model
 from seqvae.models.vae import ModelConfig, SeqVAE
+from seqvae.types import UNK
 
 LINES = ["the old cat saw a dog", "a  dog saw the cat", "the dog 狗 drank tea"] * 7
 KINDS = {
@@ -155,3 +157,21 @@ def test_nats_are_shared_out_over_the_same_words_and_characters_whatever_the_tok
     assert found.nats_per_character == pytest.approx(found.iw_nats * rows / characters)
     assert tokens == {"word": words + rows, "char": characters + rows, "sentencepiece": tokens}[kind]
     assert words + rows <= tokens <= characters + rows + 2 * 7 + rows  # 狗 is 3 bytes, a space goes before each line
+
+
+@pytest.mark.parametrize(
+    ("tokenizer", "text", "kept"),
+    [
+        (WordTokenizer(["a", "dog"]), "a lengthy dog <unk> ran", "a lengthy dog"),
+        (WordTokenizer(["a", "dog"], unknown_word="<unk>"), "<unk> I a dog", "<unk> I a"),
+        (CharTokenizer(["a", "<", "u", "n", "k", ">"]), "a!<unk>", "a!<"),
+        (train_tokenizer(LINES, SentencePieceTokenizerConfig(vocab_size=25, byte_fallback=False)), "aXYa", "aXY"),
+    ],
+)
+def test_a_truncated_sentence_counts_the_characters_that_are_kept(tokenizer, text, kept):
+    """Also those of unknown tokens, which are shown as `<unk>`."""
+    encoder = RowEncoder(tokenizer, max_length=len(tokenizer.encode(kept)), too_long="truncate")
+    assert encoder.encode(1, text) is not None
+    stats = encoder.stats()
+    assert (stats.too_long, stats.unknown) == (1, tokenizer.encode(kept).count(UNK))
+    assert (stats.words, stats.characters) == (len(kept.split()), len(kept))
