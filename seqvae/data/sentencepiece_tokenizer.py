@@ -32,9 +32,8 @@ MAX_MODEL_BYTES, MAX_PIECES = 32 * 2**20, 2**20
 
 _DRAW = 0x5EED
 """Seed of the training sample: fixed, so that equal text gives equal pieces."""
-_CHUNK = 4_000
-"""Longer lines are cut into parts of so many characters for training; SentencePiece would leave them out."""
-_MAX_CHUNK_BYTES = 4 * _CHUNK + 1
+LEARNED_CHARACTERS = 4_000
+"""Of a longer line only so many characters are learned from: without spaces, it takes time and memory by its length."""
 
 _SPACE = "\u2581"
 """How SentencePiece writes a space; the same character in a text must not become one."""
@@ -63,7 +62,10 @@ class SentencePieceTokenizerConfig(BaseModel):
         True, description="Write rare characters as bytes (256 pieces), so that none is unknown; else as <unk>."
     )
     sample_lines: int = Field(
-        200_000, ge=1, description="Most lines to learn the pieces from, drawn over the whole training text."
+        200_000,
+        ge=1,
+        description="Most lines to learn the pieces from, drawn over the whole training text; of each, the first "
+        f"{LEARNED_CHARACTERS:,} characters.",
     )
     model_file: Path | None = Field(
         None, description="A SentencePiece model to use instead of learning one; its pieces stay as they are."
@@ -136,13 +138,13 @@ class SentencePieceTokenizer:
 
     @classmethod
     def train(cls, lines: Iterable[str], config: SentencePieceTokenizerConfig) -> "SentencePieceTokenizer":
-        """Pieces learned from a sample of ``lines`` (blank ones are no sentences), the same for the same lines.
+        """Pieces learned from a sample of ``lines``, the same for the same lines; of a long line, from its beginning.
 
-        Raises E311 for text without characters, E314 and E315 for a ``vocab_size`` too large or too small for it,
-        E316 for what else SentencePiece objects to.
+        Blank lines are no sentences. Raises E311 for text without characters, E314 and E315 for a ``vocab_size`` too
+        large or too small for it, E316 for what else SentencePiece objects to.
         """
         folding = {"lowercase": config.lowercase, "normalization": config.normalization}
-        texts = (fold(line, **folding) for line in lines if not line.isspace())
+        texts = (fold(line, **folding)[:LEARNED_CHARACTERS] for line in lines if not line.isspace())
         return cls(_learn(_sample(texts, config.sample_lines), config), **folding, space_before=True)
 
     @classmethod
@@ -290,11 +292,10 @@ def _sample(texts: Iterable[str], size: int) -> list[str]:
     return kept
 
 
-def _chunks(texts: Iterable[str]) -> Iterator[str]:
+def _learnable(texts: Iterable[str]) -> Iterator[str]:
     """What is given to the trainer: each text with its space before it, without what cannot be learned from."""
     for text in texts:
-        for part in _UNLEARNED.split(" " + text):
-            yield from (part[start : start + _CHUNK] for start in range(0, len(part), _CHUNK))
+        yield from _UNLEARNED.split(" " + text)
 
 
 def _learn(texts: list[str], config: SentencePieceTokenizerConfig) -> bytes:
@@ -304,7 +305,7 @@ def _learn(texts: list[str], config: SentencePieceTokenizerConfig) -> bytes:
     model = io.BytesIO()
     try:
         SentencePieceTrainer.train(
-            sentence_iterator=_chunks(texts),
+            sentence_iterator=_learnable(texts),
             model_writer=model,
             model_type=config.algorithm,
             vocab_size=config.vocab_size,
@@ -313,7 +314,7 @@ def _learn(texts: list[str], config: SentencePieceTokenizerConfig) -> bytes:
             normalization_rule_name="identity",
             add_dummy_prefix=False,
             remove_extra_whitespaces=False,
-            max_sentence_length=_MAX_CHUNK_BYTES,
+            max_sentence_length=4 * (LEARNED_CHARACTERS + 1),  # in bytes; longer ones would be left out
             pad_id=0,
             bos_id=1,
             eos_id=2,
