@@ -3,6 +3,7 @@
 import difflib
 import functools
 import re
+import sys
 import typing
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -44,6 +45,8 @@ class SettingDoc:
     unit: str | None = None
     settings: tuple[str, ...] = ()
     kinds: tuple[str, ...] = ()
+    tag: str | None = None
+    """The setting that tells the kinds apart."""
     set_by: dict[str, Any] = field(default_factory=dict)
     """Shipped config: the value there."""
 
@@ -132,6 +135,7 @@ def _describe(
         return SettingDoc(
             path=path, kind=kind, description=description, type=what, settings=names, kinds=kinds, set_by=set_by,
             default=default if kinds or what != "section" else None,
+            tag=tag_of([each for _, each in below]) if kinds else None,
         )  # fmt: skip
     return SettingDoc(
         path=path,
@@ -151,9 +155,12 @@ def kind_summary(path: str, kind: str) -> str:
 
 
 def _about(model: type[BaseModel]) -> str:
-    """The first paragraph of a settings class; of a method's, that of the method, which cites its paper."""
-    owners = [cls for cls in strategy_types().values() if cls.Config is model]
-    text = (owners[0] if owners else model).__doc__ or ""
+    """The first paragraph that says what a settings class is for.
+
+    Of a method it is the method's own, which cites its paper; of a family of posteriors or priors that of its file.
+    """
+    owner = next((cls for cls in strategy_types().values() if cls.Config is model), model)
+    text = (sys.modules[model.__module__] if tag_of([model]) == "family" else owner).__doc__ or ""
     return " ".join(text.strip().split("\n\n")[0].replace("``", "`").split())
 
 

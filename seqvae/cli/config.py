@@ -108,7 +108,7 @@ def _page(doc: "SettingDoc") -> list[str]:
 
     lines = [doc.path + (f"  (of {doc.kind})" if doc.kind else ""), *textwrap.wrap(doc.description, _WIDTH)]
     if doc.kinds:
-        lines += ["", f"one of these, told apart by `name` (`seqvae config explain {doc.path}.{doc.kinds[0]}`):"]
+        lines += ["", f"one of these, told apart by `{doc.tag}` (`seqvae config explain {doc.path}.{doc.kinds[0]}`):"]
         lines += columns([(kind, kind_summary(doc.path, kind)) for kind in doc.kinds])
     if doc.settings:
         lines += ["", *columns([(short_name(each), each.description) for each in inside(doc)])]

@@ -43,6 +43,13 @@ def test_a_method_is_found_in_objective_and_in_phases():
     assert own.set_by["recipes/beta.yaml"] == 0.4
 
 
+def test_kinds_of_a_section_come_with_the_setting_that_chooses_one_and_with_what_each_is():
+    assert "told apart by `name` (`seqvae config explain tokenizer.word`)" in run("explain", "tokenizer")
+    shown = " ".join(run("explain", "model.posterior").split())
+    assert "told apart by `family` (`seqvae config explain model.posterior.gaussian`)" in shown
+    assert "delta The Gaussian posterior whose variance stays below the prior's" in shown
+
+
 @pytest.mark.parametrize("name", Config.model_fields)
 def test_a_section_lists_its_settings(name):
     (doc,) = explain(name)
