@@ -79,10 +79,15 @@ def given_tokenizer(config: TokenizerConfig) -> Tokenizer | None:
     if isinstance(config, SavedTokenizerConfig):
         folder = config.folder.expanduser()
         places = [folder, folder / "tokenizer", folder / "model" / "tokenizer"]
-        return load_tokenizer(next((place for place in places if (place / FILE_NAME).is_file()), folder))
+        return load_tokenizer(next((place for place in places if is_saved(place)), folder))
     if isinstance(config, SentencePieceTokenizerConfig) and config.model_file is not None:
         return SentencePieceTokenizer.from_model(config)
     return None
+
+
+def is_saved(folder: Path) -> bool:
+    """Whether a tokenizer was saved in ``folder``."""
+    return (folder / FILE_NAME).is_file()
 
 
 def load_tokenizer(folder: Path | str) -> Tokenizer:

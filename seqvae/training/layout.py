@@ -1,4 +1,4 @@
 """The files of a run folder, by name."""
 
 CONFIG, PROVENANCE, METRICS, LOG = "config.yaml", "provenance.json", "metrics.jsonl", "log.txt"
-CHECKPOINTS, MODEL = "checkpoints", "model"
+CHECKPOINTS, MODEL, TOKENIZER = "checkpoints", "model", "tokenizer"

@@ -20,6 +20,7 @@ import seqvae
 from seqvae.config import Config
 from seqvae.data.corpora import full_paths
 from seqvae.data.store import Prepared, prepare
+from seqvae.data.tokenizers import Tokenizer, TokenizerConfig, is_saved, load_tokenizer
 from seqvae.errors import SeqVAEError
 from seqvae.evaluation.passes import evaluating
 from seqvae.io import pretrained, storage
@@ -27,7 +28,7 @@ from seqvae.models.vae import SeqVAE
 from seqvae.textvae import TextVAE
 from seqvae.training import state as states
 from seqvae.training.embeddings import PretrainedEmbeddings
-from seqvae.training.layout import CHECKPOINTS, CONFIG, LOG, METRICS, MODEL, PROVENANCE
+from seqvae.training.layout import CHECKPOINTS, CONFIG, LOG, METRICS, MODEL, PROVENANCE, TOKENIZER
 from seqvae.training.lock import LOCK, locked
 from seqvae.training.loggers import MetricsFile, PlainLog
 from seqvae.training.phases import check_resets, resolve_phases
@@ -93,6 +94,9 @@ def _rooted(config: Config) -> Config:
     if config.train.pretrained_embeddings is not None:
         vectors = config.train.pretrained_embeddings.path.expanduser().resolve()
         paths["train.pretrained_embeddings.path"] = vectors
+    for setting in ("model_file", "folder"):
+        if (given := getattr(config.tokenizer, setting, None)) is not None:
+            paths[f"tokenizer.{setting}"] = given.expanduser().resolve()
     return config.replace(**paths) if paths else config
 
 
@@ -186,7 +190,7 @@ def _train(config: Config, folder: Path, observers: Sequence[Observer]) -> Run:
     if checkpoint is not None and checkpoint.progress.finished:
         _fan_out(observers)({"event": "note", "text": "this run is finished already"})
         return Run(folder, finished=True)
-    prepared = prepare(config.data, config.tokenizer)
+    prepared = prepare(config.data, _tokenizer(config, folder))
     _check_data(folder, prepared, resumed=checkpoint is not None)
     torch.manual_seed(config.train.seed)
     model = SeqVAE(config.model, prepared.tokenizer.vocab_size, prepared.classes).to(runtime.device)
@@ -201,6 +205,7 @@ def _train(config: Config, folder: Path, observers: Sequence[Observer]) -> Run:
     if checkpoint is None:  # The config comes first: with it, whatever a crash leaves can be resumed.
         storage.write_bytes(folder / CONFIG, config.to_yaml().encode())
         storage.write_json(folder / PROVENANCE, _provenance(config, prepared, runtime))
+        prepared.tokenizer.save(folder / TOKENIZER)
     metrics = MetricsFile(folder / METRICS, keep_bytes=0 if checkpoint is None else checkpoint.log_bytes)
     with _text_log(folder / LOG) as log:
         try:
@@ -213,6 +218,11 @@ def _train(config: Config, folder: Path, observers: Sequence[Observer]) -> Run:
         finally:
             metrics.close()
     return Run(folder, finished, None if finished else trainer.stop.received)
+
+
+def _tokenizer(config: Config, folder: Path) -> TokenizerConfig | Tokenizer:
+    """The run's own, once it was begun: it goes on whatever becomes of the file that a setting names."""
+    return load_tokenizer(folder / TOKENIZER) if is_saved(folder / TOKENIZER) else config.tokenizer
 
 
 def _build(

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import seqvae
+from seqvae.data.word_tokenizer import WordTokenizer
 from seqvae.training import run as runs
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,7 +36,7 @@ def test_a_run_is_a_folder_that_names_itself_and_what_to_do_next(desk):
     folder = begun(result)
     assert re.fullmatch(r"runs/small-\d{4}-\d{4}", folder.as_posix())
     assert {path.name for path in folder.iterdir()} == {
-        *("config.yaml", "provenance.json", "metrics.jsonl", "log.txt", "checkpoints", "model")
+        *("config.yaml", "provenance.json", "metrics.jsonl", "log.txt", "tokenizer", "checkpoints", "model")
     }
     assert result.stdout == ""
     told = result.stderr.splitlines()
@@ -129,14 +131,14 @@ def test_seed_is_short_for_the_setting(desk):
     assert "train.seed" in desk("train", "--resume", "runs/0", "--seed", 8).stderr
 
 
-def stopped_run(after: int) -> Path:
+def stopped_run(after: int, *settings: str) -> Path:
     """A run of small.yaml that a signal stopped after so many updates."""
 
     def stop(event):
         if event["event"] == "train" and event["step"] == after:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    run = seqvae.train(seqvae.Config.from_yaml("small.yaml"), out=runs.new_folder("small"), observers=[stop])
+    run = seqvae.train(seqvae.Config.from_yaml("small.yaml", settings), out=runs.new_folder("small"), observers=[stop])
     assert (run.finished, run.signal) == (False, signal.SIGTERM)
     return run.folder
 
@@ -175,6 +177,17 @@ def test_a_named_run_goes_on_without_a_config_and_not_with_other_settings(desk):
     result = desk("train", "--resume", stopped, "--config", "small.yaml")
     assert "resume   at update 10\n" in result.stderr
     assert begun(result) == stopped
+
+
+def test_a_run_goes_on_without_the_tokenizer_that_it_was_begun_with(desk):
+    """Its folder holds a copy of it, from the first update on."""
+    WordTokenizer(["the", "cat", "saw", "some", "tea"]).save("given")
+    settings = ["tokenizer.name=saved", "tokenizer.folder=given"]
+    stopped = stopped_run(5, *settings)
+    assert seqvae.Config.from_yaml(stopped / "config.yaml").tokenizer.folder == Path("given").resolve()
+    shutil.rmtree("given")
+    assert begun(desk("train", "--resume", stopped)) == stopped
+    assert seqvae.load(stopped).tokenizer.words == ["the", "cat", "saw", "some", "tea"]
 
 
 def test_ctrl_c_saves_and_prints_the_command_that_goes_on(desk, tmp_path):
