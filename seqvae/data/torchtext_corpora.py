@@ -75,10 +75,8 @@ def _rows(corpus: str, split: str, labels: bool) -> Iterator[Row]:
             examples = _examples(corpus, split)
     except ImportError as error:
         package = (error.name or "torchtext").split(".")[0]
-        missing = None if package == "torchtext" else package
-        hint = f"pip install {missing}" if missing else "pip install 'seqvae[torchtext]'"
-        what = f"the corpus needs the package {missing or 'torchtext'}, which is not installed"
-        raise SeqVAEError("E225", what, where=where, hint=hint) from None
+        what = f"the corpus needs the package {package}, which is not installed"
+        raise SeqVAEError("E225", what, where=where, hint="pip install 'seqvae[torchtext]'") from None
     columns = ["text", *(["label"] if labels else [])]
     for number, example in enumerate(examples, 1):
         yield to_row(f"{where} {split}", number, example, *columns)

@@ -118,12 +118,31 @@ def test_a_download_that_fails_is_one_error_and_leaves_nothing(tmp_path, monkeyp
     assert capfd.readouterr().out == ""
 
 
+def sst(put) -> None:
+    for split, label in (("train", 3), ("dev", 1), ("test", 2)):
+        put(f"sst/trees/{split}.txt", f"({label} (2 A) (3 (2 {split}) (2 film)))\n")
+
+
 @needs_torchtext
-@pytest.mark.skipif(importlib.util.find_spec("nltk") is not None, reason="nltk is installed")
-def test_sst_says_that_it_needs_nltk(data):
-    data("sst/trees/train.txt", "(3 (2 A) (3 film))\n")
+@pytest.mark.skipif(importlib.util.find_spec("nltk") is None, reason="the extra seqvae[torchtext] has nltk")
+def test_sentences_of_sst_are_the_leaves_of_its_trees(data):
+    sst(data)
+    sources = resolve(DataConfig(corpus="torchtext:SST", labels=True))
+    assert [list(source.rows()) for source in sources.values()] == [
+        [Row(1, "A train film", "positive")],
+        [Row(1, "A dev film", "negative")],
+        [Row(1, "A test film", "neutral")],
+    ]
+
+
+@needs_torchtext
+def test_what_torchtext_itself_misses_is_named(data, monkeypatch):
+    sst(data)
+    monkeypatch.setitem(sys.modules, "nltk", None)
+    monkeypatch.delitem(sys.modules, "nltk.tree", raising=False)
     error = failure("torchtext:SST")
-    assert (error.code, error.hint) == ("E225", "pip install nltk")
+    assert (error.code, error.hint) == ("E225", "pip install 'seqvae[torchtext]'")
+    assert "nltk" in error.what
 
 
 def test_without_the_extra_it_says_how_to_install_it(data, monkeypatch):
