@@ -27,8 +27,8 @@ Record = tuple[int, Mapping[str, object]]
 
 def kind(name: str) -> str | None:
     """The kind of table that a file name means, by its ending; None for any other file."""
-    path = Path(name)
-    return _KINDS.get(path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix.lower())
+    path = Path(name.lower())
+    return _KINDS.get(path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix)
 
 
 @dataclass(frozen=True, kw_only=True)

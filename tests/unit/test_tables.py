@@ -47,6 +47,7 @@ def failure(source) -> SeqVAEError:
         ("a.csv", True),
         ("A.CSV", True),
         ("a.tsv.gz", True),
+        ("A.CSV.GZ", True),
         ("a.parquet", True),
         ("a.txt", False),
         ("a.gz", False),
