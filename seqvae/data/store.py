@@ -219,7 +219,8 @@ def prepare(
 
     A tokenizer config trains the tokenizer on the training rows; a tokenizer (of a saved model) is used as it is.
     ``splits`` names those wanted (default: all there are). ``cache`` defaults to ``$SEQVAE_CACHE``, else the user's
-    cache folder. Where rows have labels, ``classes`` are those of a saved model; default: those of the training text.
+    cache folder. Where rows have labels, ``classes`` are those of a saved model; default: those of the training text,
+    or without it those of the splits wanted.
     Several processes may prepare at once. Raises what `resolve` and reading raise, E313 for training and validation
     text without a known word (of other text it is a note), E7xx where the cache cannot be written.
     """
@@ -232,7 +233,8 @@ def prepare(
         tokenizer = _trained(tokenizer, sources["train"], folder)
     sweep(folder)
     if classes is None and any(sources[split].labelled for split in wanted):
-        classes = _classes([sources["train"]] if "train" in sources else [sources[split] for split in wanted], folder)
+        read = ["train"] if training or "train" in wanted else wanted
+        classes = _classes([sources[split] for split in read], folder)
     stores = {split: _stored(data, sources[split], tokenizer, classes, folder) for split in wanted}
     notes = corpus_notes(data, {split: sources[split] for split in wanted})
     for split, store in stores.items():

@@ -91,13 +91,21 @@ def test_the_classes_are_those_of_the_training_text(write):
     write("test", ["a"], ["z"])
     tokenizer = WordTokenizer(["a", "b"])
     data = DataConfig(train=train, valid=train, test=train.with_name("test.txt"), labels=True)
-    made = prepare(data, tokenizer, splits=["test"])
+    made = prepare(data, tokenizer)
     assert made.classes == ["x", "y", "z"]
     assert made.splits["test"].labels.tolist() == [2]
     alone = prepare(DataConfig(test=train.with_name("test.txt"), labels=True), tokenizer, splits=["test"])
     assert (alone.classes, alone.splits["test"].labels.tolist()) == (["z"], [0])
     given = prepare(data, tokenizer, splits=["test"], classes=["z", "x", "y"])
     assert given.splits["test"].labels.tolist() == [0]
+
+
+def test_a_text_apart_from_training_is_labelled_without_the_training_text(write):
+    tokenizer = WordTokenizer(["a"])
+    data = DataConfig(test=str(write("test", ["a", "b"], ["yes", "no"])), train="gone.txt", labels=True)
+    made = prepare(data, tokenizer, splits=["test"])
+    store = made.splits["test"]
+    assert [store.classes[label] for label in store.labels] == ["yes", "no"]
 
 
 def test_a_label_that_training_has_not_is_named(write):
