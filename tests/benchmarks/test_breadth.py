@@ -14,7 +14,8 @@ def test_every_row_has_a_config_that_keeps_the_code_in_use(row):
 
 
 def test_every_config_has_its_row():
-    assert {path.stem for path in breadth.CONFIGS.iterdir()} == {row.name for row in breadth.ROWS}
+    configs = {path.stem for path in breadth.CONFIGS.iterdir() if not path.stem.startswith("collapse-")}
+    assert configs == {row.name for row in breadth.ROWS}
 
 
 class Answers(breadth.Trial):
