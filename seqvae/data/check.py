@@ -13,8 +13,10 @@ import numpy as np
 
 from seqvae.data import scan
 from seqvae.data.corpora import DataConfig
+from seqvae.data.labels import MOST_CLASSES
 from seqvae.data.scan import Line, Odd
 from seqvae.data.sources import Source
+from seqvae.data.store import MOST_TOKENS
 from seqvae.data.tokenizers import Tokenizer, TokenizerConfig, train_tokenizer
 from seqvae.errors import SeqVAEError
 from seqvae.types import UNK
@@ -109,7 +111,7 @@ def _take(line: Line, seen: _Seen, tokenizer: Tokenizer | None) -> None:
     if ids is not None:
         seen.tokens += len(ids)
         seen.unknown += ids.count(UNK)
-    if line.label is not None:
+    if line.label is not None and (line.label in seen.labels or len(seen.labels) <= MOST_CLASSES):
         seen.labels[line.label] += 1
         seen.label_at.setdefault(line.label, line.number)
 
@@ -179,8 +181,12 @@ def _about_lengths(split: str, seen: _Seen, data: DataConfig, unit: str) -> Find
             status, hint = "failed", "no sentence is left: raise `data.max_length`, or `data.too_long=truncate`"
         elif over > MANY_TOO_LONG * seen.rows:
             status, hint = "warning", f"{data.too_long} loses much; raise `data.max_length`"
+    elif longest > MOST_TOKENS:
+        status, hint = "failed", f"over {MOST_TOKENS:,} are refused: `data.max_length={max(most, 1)}` keeps 99 %"
     elif longest > LONG_TOKENS:
         status, hint = "warning", f"long sentences cost memory and time: `data.max_length={max(most, 1)}` keeps 99 %"
+    if status == "ok" and unit == "word" and median <= 1:
+        status, hint = "warning", "hardly any spaces: try `tokenizer.name=char` or `tokenizer.name=sentencepiece`"
     bars = tuple(_bars(lengths, counts, most))
     return Finding(split=split, about="length", status=status, text=text, hint=hint, lines=bars, values=values)
 
@@ -215,6 +221,9 @@ def _about_unknown(split: str, seen: _Seen, tokenizer: Tokenizer, *, needed: boo
 
 
 def _about_labels(split: str, seen: _Seen, training: _Seen) -> Finding:
+    if len(seen.labels) > MOST_CLASSES:
+        text, hint = f"more than {MOST_CLASSES:,} different ones: these are no classes", "name another, or none"
+        return Finding(split=split, about="labels", status="failed", text=text, hint=hint)
     foreign = sorted(seen.labels.keys() - training.labels.keys())
     values = {"labels": dict(seen.labels.most_common(100)), "classes": len(seen.labels)}
     shown = tuple(f"{name}  {count:,} ({count / seen.rows:.1%})" for name, count in seen.labels.most_common(10))

@@ -6,8 +6,10 @@ import pytest
 
 from seqvae.data.check import Finding, check, failures
 from seqvae.data.corpora import DataConfig, resolve
+from seqvae.data.labels import MOST_CLASSES
 from seqvae.data.scan import digest
 from seqvae.data.sources import open_source
+from seqvae.data.store import MOST_TOKENS
 from seqvae.data.word_tokenizer import WordTokenizerConfig
 
 
@@ -149,6 +151,19 @@ def test_a_very_long_line_is_a_warning_that_says_what_to_set(findings):
     assert "data.max_length=2" in finding.hint
 
 
+def test_a_line_that_training_refuses_fails(findings):
+    content = text(200) + b"w " * (MOST_TOKENS + 1)
+    (finding,) = findings(content)["train", "length"]
+    assert (finding.status, "data.max_length=2" in finding.hint) == ("failed", True)
+    assert findings(content, max_length=9)["train", "length"][0].status == "ok"
+
+
+def test_text_without_spaces_is_told_to_take_other_tokens(findings):
+    (finding,) = findings("今天天氣很好\n我們走吧\n再見\n".encode())["train", "length"]
+    assert finding.status == "warning"
+    assert "tokenizer.name=char" in finding.hint
+
+
 def test_unknown_words_are_measured_with_the_vocabulary_of_the_first_text(findings):
     found = findings(text(200, "a b c"), text(100, "a b c") + text(30, "x y z"), text(9, "x y z"))
     rates = [found[split, "unknown"][0].values["unknown_rate"] for split in ("train", "valid", "test")]
@@ -178,6 +193,13 @@ def test_labels_are_counted_and_a_foreign_one_fails(findings, tmp_path):
     assert "'d' in line 20" in valid.text
     (tmp_path / "0.labels").write_text("a\n" * 200)
     assert findings(text(200), labels=True)["train", "labels"][0].status == "warning"
+
+
+def test_labels_that_are_no_classes_fail_and_are_not_all_kept(findings, tmp_path):
+    (tmp_path / "0.labels").write_text("".join(f"{number}\n" for number in range(MOST_CLASSES + 50)))
+    (finding,) = findings(text(MOST_CLASSES + 50, "x"), labels=True)["train", "labels"]
+    assert (finding.status, finding.values) == ("failed", {})
+    assert "more than 10,000" in finding.text
 
 
 def test_labels_that_are_not_parallel_fail(findings, tmp_path):
