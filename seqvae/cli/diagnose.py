@@ -16,8 +16,8 @@ from seqvae.cli.progress import evaluation_display
 if TYPE_CHECKING:
     from seqvae.evaluation.diagnosis import Diagnosis, Unit
 
-SAMPLES = 5
-"""Samples of z for each sentence: the verdict rests on MI and gaps, which need no more."""
+QUICK = {"iw_samples": 5, "reconstructions": 1}
+"""The verdict rests on MI and the gaps: few samples of z will do, and nothing is read from reconstructions."""
 
 
 @run_verb()
@@ -43,7 +43,7 @@ def diagnose(
     vae, folder = load_model(model, device)
     store = read_sentences(folder, vae, split, file)
     config = run_config(folder)
-    settings = (EvalConfig() if config is None else config.eval).model_copy(update={"iw_samples": SAMPLES})
+    settings = (EvalConfig() if config is None else config.eval).model_copy(update=QUICK)
     with evaluation_display(len(store)) as on_progress:
         name = split if file is None else file.name
         report = evaluate(vae, store, split=name, config=settings, on_progress=on_progress)

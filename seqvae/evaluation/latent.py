@@ -186,41 +186,67 @@ def derangement(count: int, seed: int) -> Int[np.ndarray, " R"]:
     return partner
 
 
+def rec_at(
+    model: nn.Module, store: TokenStore, z: Float[Tensor, "R Z"], *, batch_tokens: int = 16_384
+) -> Float[np.ndarray, " R"]:
+    """-log p(x|z) of every sentence at the code in its row of ``z``, in nats."""
+    rec = np.zeros(len(store))
+    with evaluating(model):
+        for rows, batch in batches(model, store, batch_tokens=batch_tokens):
+            q = model.encode(batch)
+            codes = z[torch.from_numpy(rows)].to(q.mean)
+            rec[rows] = model.terms(batch, q=q, z=codes[None]).rec[0].cpu().double().numpy()
+    return rec
+
+
 def swap_gap(
-    model: nn.Module, store: TokenStore, codes: SplitCodes, *, seed: int = 0, batch_tokens: int = 16_384
+    model: nn.Module,
+    store: TokenStore,
+    codes: SplitCodes,
+    *,
+    own: Float[np.ndarray, " R"] | None = None,
+    seed: int = 0,
+    batch_tokens: int = 16_384,
 ) -> Gap | None:
     """Mean rise of -log p(x|z), nats per sentence, when each sentence is decoded from another's code.
 
     The codes are swapped by one fixed derangement of the whole split. A decoder that ignores z shows 0. None for a
-    split of one sentence, which has nobody to swap with.
+    split of one sentence, which has nobody to swap with. ``own`` is `rec_at` the codes, where it is known.
     """
     if len(store) < 2:
         return None
     others = codes.z[torch.from_numpy(derangement(len(store), seed))]
-    return _gap(model, store, codes.z, others, batch_tokens)
+    return _gap(model, store, codes, others, own, batch_tokens)
 
 
 def prior_gap(
-    model: nn.Module, store: TokenStore, codes: SplitCodes, *, seed: int = 0, batch_tokens: int = 16_384
+    model: nn.Module,
+    store: TokenStore,
+    codes: SplitCodes,
+    *,
+    own: Float[np.ndarray, " R"] | None = None,
+    seed: int = 0,
+    batch_tokens: int = 16_384,
 ) -> Gap:
     """Mean rise of -log p(x|z), nats per sentence, when each sentence is decoded from a code drawn from the prior.
 
     Where the codes of all sentences together fill the prior it agrees with the swap gap; a larger one says that
-    the prior also draws from where no sentence lies.
+    the prior also draws from where no sentence lies. ``own`` is `rec_at` the codes, where it is known.
     """
     generator = torch.Generator().manual_seed(row_seed(seed, len(store)))
     with torch.no_grad():
         others = model.prior.sample(len(store), generator=generator).cpu()
-    return _gap(model, store, codes.z, others, batch_tokens)
+    return _gap(model, store, codes, others, own, batch_tokens)
 
 
 def _gap(
-    model: nn.Module, store: TokenStore, own: Float[Tensor, "R Z"], others: Float[Tensor, "R Z"], batch_tokens: int
+    model: nn.Module,
+    store: TokenStore,
+    codes: SplitCodes,
+    others: Float[Tensor, "R Z"],
+    own: Float[np.ndarray, " R"] | None,
+    batch_tokens: int,
 ) -> Gap:
-    rise = np.zeros(len(store))
-    with evaluating(model):
-        for rows, batch in batches(model, store, batch_tokens=batch_tokens):
-            q, index = model.encode(batch), torch.from_numpy(rows)
-            recs = [model.terms(batch, q=q, z=z[index].to(q.mean)[None]).rec[0].cpu().double() for z in (own, others)]
-            rise[rows] = (recs[1] - recs[0]).numpy()
+    own = rec_at(model, store, codes.z, batch_tokens=batch_tokens) if own is None else own
+    rise = rec_at(model, store, others, batch_tokens=batch_tokens) - own
     return Gap(nats=float(rise.mean()), se=standard_error(rise))

@@ -10,7 +10,7 @@ from torch import nn
 from seqvae.data.store import TokenStore
 from seqvae.data.tokenizers import Tokenizer
 from seqvae.errors import SeqVAEError
-from seqvae.evaluation.latent import encode_split, mutual_information, prior_gap, swap_gap
+from seqvae.evaluation.latent import encode_split, mutual_information, prior_gap, rec_at, swap_gap
 from seqvae.evaluation.likelihood import OnProgress, autoencoder_rec, elbo_and_iw, perplexity, refuse_non_finite
 from seqvae.evaluation.passes import standard_error
 from seqvae.evaluation.text import reconstruction, token_accuracy
@@ -216,7 +216,8 @@ def _latent_numbers(
 ) -> dict[str, Any]:
     budget = {"seed": config.seed, "batch_tokens": config.batch_tokens}
     codes = encode_split(model, store, mi_sentences=config.mi_sentences, noiseless=noiseless, **budget)
-    gap = swap_gap(model, store, codes, **budget)
+    own = rec_at(model, store, codes.z, batch_tokens=config.batch_tokens)
+    gap = swap_gap(model, store, codes, own=own, **budget)
     back = reconstruction(model, tokenizer, store, at_most=config.reconstructions, seed=config.seed)
     found: dict[str, Any] = {
         "active_units": codes.active_units,
@@ -227,7 +228,7 @@ def _latent_numbers(
     }
     found |= {name: value for name, value in asdict(back).items() if name != "sentences"}
     if not noiseless:
-        mi, off = mutual_information(codes, model.prior), prior_gap(model, store, codes, **budget)
+        mi, off = mutual_information(codes, model.prior), prior_gap(model, store, codes, own=own, **budget)
         found |= {"mi_nats": mi.nats, "mi_se": mi.se, "mi_ceiling_nats": mi.ceiling_nats, "mi_sentences": mi.sentences}
         found |= {"marginal_kl_nats": mi.marginal_kl_nats, "marginal_kl_se": mi.marginal_kl_se}
         found |= {"prior_gap_nats": off.nats, "prior_gap_se": off.se}
