@@ -7,7 +7,7 @@ import torch
 from seqvae.data.store import TokenStore
 from seqvae.errors import SeqVAEError
 from seqvae.evaluation.latent import encode_split, mutual_information
-from seqvae.evaluation.likelihood import elbo_and_iw
+from seqvae.evaluation.likelihood import elbo_and_iw, quick_metrics
 from seqvae.models.vae import SeqVAE
 from seqvae.objectives.base import Dims, Objective, overriders
 from seqvae.training.optim import build_optimizer, learning_rate
@@ -75,6 +75,11 @@ class Stage:
             if strategy.monitor is not None:
                 return strategy.monitor
         return "rec" if self.objective.kl_weight(self.steps) == 0 else "elbo"
+
+    def metrics(self, model: SeqVAE, store: TokenStore, seed: int) -> dict[str, float | int | None]:
+        """The quick metrics of a validation, and what the monitor and the strategies need beside them."""
+        quick = quick_metrics(model, store, seed=seed, noiseless=self.noiseless)
+        return quick | self.further_metrics(model, store, seed)
 
     def further_metrics(self, model: SeqVAE, store: TokenStore, seed: int) -> dict[str, float | None]:
         """What the monitor and the strategies need beside the quick metrics, in nats; only that is computed.

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 
 from seqvae.errors import SeqVAEError
-from seqvae.evaluation.likelihood import quick_metrics
 from seqvae.evaluation.passes import row_seed
 from seqvae.models.vae import SeqVAE
 from seqvae.objectives.base import PARTS
@@ -171,9 +170,7 @@ class Trainer:
 
     def _validate(self) -> None:
         with self.task.runtime.autocast():
-            store, seed = self.task.stores["valid"], self.config.seed
-            metrics = quick_metrics(self.model, store, seed=seed, noiseless=self.stage.noiseless)
-            metrics |= self.stage.further_metrics(self.model, store, seed)
+            metrics = self.stage.metrics(self.model, self.task.stores["valid"], self.config.seed)
         value = metrics[f"{self.stage.monitor}_nats"]
         improved = self.progress.record_validation(value)
         if improved:

@@ -14,7 +14,7 @@ from seqvae.objectives.base import Strategy, StrategyConfig
 from seqvae.objectives.beta import BetaConfig
 from seqvae.objectives.kl_annealing import KLAnnealingConfig
 from seqvae.training import phases as phases_module
-from seqvae.training import trainer as trainer_module
+from seqvae.training import stage as stage_module
 from seqvae.training.optim import build_optimizer, learning_rate
 from seqvae.training.phases import resolve_phases
 from seqvae.training.settings import AdamWConfig, ConstantConfig, CosineConfig, PlateauConfig, SGDConfig
@@ -32,7 +32,7 @@ def script(monkeypatch, values):
         facts = {"elbo_nats": value, "rec_nats": value, "kl_nats": 0.0, "active_units": 0, "ppl_elbo": None}
         return {**facts, "tokens": 5, "sentences": 13}
 
-    monkeypatch.setattr(trainer_module, "quick_metrics", metrics)
+    monkeypatch.setattr(stage_module, "quick_metrics", metrics)
 
 
 def run(tmp_path, **train):
