@@ -43,7 +43,7 @@ def not_cured(corpus: Corpus, by_row: ByRow, diverged: ByRow) -> Iterator[str]:
             lines.append(f"- `{name}` diverged with seed {_listed(diverged[name])}: {diverged[name][0]['failed']}")
         if row.baseline or not by_row[name] or (found := outcome(by_row[name], by_row[UNCURED])).cured:
             continue
-        said = "" if found.cured is False else "It cannot be told yet. "
+        said = "" if found.cured is False else "it cannot be told yet: "
         note = NOTES.get((corpus, name), "")
         lines.append(
             f"- `{name}`: {said}{found.text}. Diagnosis: {_diagnoses(by_row[name])}{_next(by_row[name])} {note}"
