@@ -62,8 +62,9 @@ class FreeBits(Strategy):
         if variant in _BY_DIMENSION and terms.kl_dims is None:
             raise SeqVAEError(
                 "E270",
-                f"`free_bits` with `variant: {variant}` needs a KL that splits by dimension; this posterior's does not",
-                hint="use `variant: sentence_total` or `mean_total`",
+                f"`free_bits` with `variant: {variant}` needs a KL that splits by dimension; this model's does not",
+                hint="use `variant: sentence_total` or `mean_total`; where the KL is fixed, as with a posterior `vmf`, leave "
+                "`free_bits` out",
             )
         total = bits * terms.z.shape[-1]
         if variant == "sentence_dimension":

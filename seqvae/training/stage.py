@@ -8,23 +8,41 @@ from seqvae.data.store import TokenStore
 from seqvae.errors import SeqVAEError
 from seqvae.evaluation.latent import encode_split, mutual_information
 from seqvae.evaluation.likelihood import elbo_and_iw, quick_metrics
+from seqvae.evaluation.passes import evaluating
 from seqvae.models.vae import SeqVAE
 from seqvae.objectives.base import Dims, Objective, overriders
 from seqvae.training.optim import build_optimizer, learning_rate
 from seqvae.training.phases import Phase
 from seqvae.training.settings import PlateauConfig
 from seqvae.training.state import NEVER, Progress
+from seqvae.types import BOS, EOS, UNK, Batch
 
 _MI_SENTENCES = 5_000
 """Most sentences of a validation's mutual information, whose cost is the square."""
 
 
 def check_phases(phases: Sequence[Phase], model: SeqVAE) -> None:
-    """Raises what any of the phases will refuse of this model, before a run is begun: a later one costs hours."""
-    with torch.random.fork_rng(devices=[]):  # what a method draws here is drawn again when its phase begins
+    """Raises what any of the phases will refuse of this model, before a run is begun: a later one costs hours.
+
+    Each phase is built and computes one loss, since what a method needs of the terms shows in them alone.
+    """
+    config, device = model.config, model.device
+    families = f"`model.posterior.family: {config.posterior.family}`, `model.prior.family: {config.prior.family}`"
+    with torch.random.fork_rng(devices=[]), evaluating(model):  # what is drawn here is drawn again in its phase
         for phase in phases:
-            Stage(phase, model, epoch_steps=1)
+            stage = Stage(phase, model, epoch_steps=1)
+            try:
+                stage.objective(_smallest_batch().to(device), 0, torch.Generator(device))
+            except SeqVAEError as error:
+                error.where = error.where or f"phase `{phase.name}`, with {families}"
+                raise
     model.refiners = ()
+
+
+def _smallest_batch() -> Batch:
+    """Two sentences of one unknown word, with the first of the labels."""
+    tokens = torch.tensor([[BOS, UNK, EOS]] * 2)
+    return Batch(tokens=tokens, lengths=torch.tensor([3, 3]), rows=torch.arange(2), labels=torch.zeros(2).long())
 
 
 class Stage:

@@ -518,6 +518,21 @@ def test_a_part_that_the_model_lacks_cannot_be_reset(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    ("method", "code", "family"),
+    [("free_bits", "E270", "vmf"), ("semi_amortised", "E272", "vmf"), ("semi_amortised", "E272", "iaf")],
+)
+def test_a_method_that_the_model_does_not_suit_is_refused_before_the_run_begins(tmp_path, method, code, family):
+    phases = [{"name": "first"}, {"name": "second", "strategies": [{"name": method}]}]
+    model = {"posterior": {"family": family}}
+    config = settings(data=write_corpus(tmp_path), model=model, train={"phases": phases})
+    with pytest.raises(SeqVAEError) as caught:
+        seqvae.train(config, out=tmp_path / "run")
+    assert caught.value.code == code
+    assert all(part in str(caught.value) for part in (f"`{method}`", "`second`", f"`model.posterior.family: {family}`"))
+    assert not (tmp_path / "run").exists()
+
+
 def test_training_lowers_the_bound(tmp_path):
     """On text where the first word decides most of the others."""
     trainer = toy_trainer(tmp_path, model=NO_DROPOUT, train={"epochs": 12, "optimizer.lr": 0.03})
