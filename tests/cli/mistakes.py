@@ -150,7 +150,7 @@ CONFIG = [
     Mistake(name="config-explain-far-off", command="config explain zzz"),
     Mistake(name="config-explain-setting", command="config explain train.clip_norm"),
     Mistake(name="explain-code", command="explain E203"),
-    Mistake(name="explain-unknown-code", command="explain E999"),
+    Mistake(name="explain-unknown-code", command="explain E2044"),
     Mistake(name="init-no-such-file", command="init trian.txt"),
     Mistake(name="init-empty-file", command="init e.txt", files={"e.txt": ""}),
     Mistake(name="init-one-sentence", command="init one.txt", files={"one.txt": "a single line\n"}),

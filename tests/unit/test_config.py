@@ -124,7 +124,7 @@ YAML_MISTAKES = {
     ),
     "not one of the choices": (
         "train: {monitor: elbow}\n",
-        "error[E205]: `train.monitor` should be 'auto', 'elbo' or 'rec', not 'elbow'\n"
+        "error[E205]: `train.monitor` should be 'auto', 'elbo', 'iw' or 'rec', not 'elbow'\n"
         "  --> my.yaml:1:18\n"
         "   |\n"
         " 1 | train: {monitor: elbow}\n"
@@ -302,7 +302,7 @@ OVERRIDE_MISTAKES = {
         " |\n"
         " | objective.strategies=[{name: free_bits, nats_per_dim: -2}]\n"
         " |                                                       ^^\n"
-        "help: `nats_per_dim`: KL in nats that each latent dimension may spend at no cost",
+        "help: `nats_per_dim`: free nats for each latent dimension; a total is this times the dimensions",
     ),
     "no equals": (
         "train.steps 5",
