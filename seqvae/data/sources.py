@@ -67,6 +67,11 @@ class Source(ABC):
         """Where an error about a label points."""
         return self.name
 
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The files, if any, that the rows are read from each time."""
+        return ()
+
     @abstractmethod
     def identity(self) -> dict[str, object]:
         """What decides the rows of this source, whatever its path."""
@@ -86,22 +91,37 @@ class Source(ABC):
     def rows(self) -> Iterator[Row]:
         """Every row, blank ones too (those of a split source belong to the kept part).
 
-        Raises E302 where there is no sentence, E307 where a single one should be shared out, and what reading raises.
+        Raises E302 where there is no sentence, E307 where a single one should be shared out, E328 where there are more
+        than were counted, and what reading raises.
         """
-        held_out = None if self.part == "all" else self._held_out_rows()
+        held_out = None if self.part == "all" else self._held_out
         count = 0
         for row in self._all_rows():
             if is_blank(row.text):
                 if self.part != "held_out":
                     yield row
                 continue
+            if held_out is not None and count == len(held_out):
+                raise changed(self.name)
             if held_out is None or held_out[count] == (self.part == "held_out"):
                 yield row
             count += 1
         if count == 0:
             raise SeqVAEError("E302", "the file has no sentences", where=Location(self.name))
 
-    def _held_out_rows(self) -> np.ndarray:
+    def require_unchanged(self) -> None:
+        """Raises E328 where a file has been written to since `identity` was first asked for."""
+        for path, seen in self._first_seen.items():
+            if seen != _size_and_time(path):
+                raise changed(str(path))
+
+    @cached_property
+    def _first_seen(self) -> dict[Path, object]:
+        """Size and time of every file, before anything of it was read."""
+        return {path: _size_and_time(path) for path in self.paths}
+
+    @cached_property
+    def _held_out(self) -> np.ndarray:
         """Mask over the sentences: True where held out. Both parts get at least one."""
         count = sum(not is_blank(row.text) for row in self._all_rows())
         if count == 1:
@@ -124,12 +144,17 @@ class FileSource(Source):
 
     path: Path
 
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        return (self.path,)
+
     @cached_property
     def sha256(self) -> str:
         """Hex sha256 of the bytes of the file as they lie on disk, read once."""
         return _sha256(self.path, self.name)
 
     def identity(self) -> dict[str, object]:
+        _ = self._first_seen  # before the file is read for its hash
         return {"sha256": self.sha256, "part": self.part, "fraction": self.fraction}
 
 
@@ -158,6 +183,10 @@ class TextSource(FileSource):
     @property
     def labelled(self) -> bool:
         return self.labels is not None
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        return (self.path,) if self.labels is None else (self.path, self.labels)
 
     @property
     def label_name(self) -> str:
@@ -202,6 +231,12 @@ class TextSource(FileSource):
 
     def _lines(self) -> Iterator[tuple[int, str]]:
         return file_lines(self.path, self.name)
+
+
+def changed(name: str) -> SeqVAEError:
+    """What to raise for a text that was written to while it was read: its parts would not belong together."""
+    hint = "wait until nothing writes to it, or copy it, then run again"
+    return SeqVAEError("E328", "the text changed while it was read", where=Location(name), hint=hint)
 
 
 def missing_label(where: Location) -> SeqVAEError:
@@ -294,6 +329,14 @@ def _decode(name: str, number: int, raw: bytes) -> str:
         where = Location(name, number, dropped + body.index(b"\0") + 1)
         raise SeqVAEError("E304", "a NUL byte: this is no text in UTF-8", where=where, hint="save it as plain text")
     return text
+
+
+def _size_and_time(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_size, found.st_mtime_ns
 
 
 def _sha256(path: Path, name: str) -> str:

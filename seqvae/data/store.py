@@ -250,9 +250,15 @@ def _classes(sources: list[Source], folder: Path) -> list[str]:
     """The classes of these sources, found in the cache where they were looked for before."""
     key = {"schema_version": SCHEMA_VERSION, "classes_of": [source.identity() for source in sources]}
     file = "classes.json"
+
+    def write(place: Path) -> None:
+        storage.write_json(place / file, class_names(sources))
+        for source in sources:
+            source.require_unchanged()
+
     return kept(
         folder / _digest(key),
-        lambda place: storage.write_json(place / file, class_names(sources)),
+        write,
         lambda place: storage.read_json(place / file),
     )
 
@@ -265,6 +271,7 @@ def _trained(config: TokenizerConfig, source: Source, folder: Path) -> Tokenizer
 
     def write(place: Path) -> None:
         train_tokenizer((text for _, text in source.lines()), config).save(place)
+        source.require_unchanged()
 
     return kept(folder / _digest(key), write, load_tokenizer)
 
@@ -283,6 +290,7 @@ def _stored(
     def write(place: Path) -> None:
         encoder = RowEncoder(tokenizer, name=source.name, most_tokens=MOST_TOKENS, **limit)
         write_store(place, source, encoder, fingerprint=fingerprint, classes=classes)
+        source.require_unchanged()
 
     return kept(folder / fingerprint, write, TokenStore.open)
 

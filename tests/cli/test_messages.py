@@ -106,6 +106,7 @@ TESTED_ELSEWHERE = {
     "tests/unit/test_health.py": "E268",
     "tests/unit/test_kl_shapes.py": "E270",
     "tests/unit/test_labels.py": "E327",
+    "tests/unit/test_sources.py": "E328",
     "tests/unit/test_likelihood.py": "E230",
     "tests/unit/test_paths.py": "E235",
     "tests/unit/test_pretrained.py": "E405 E406",

@@ -7,7 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from seqvae.data.corpora import DataConfig
 from seqvae.data.sources import TextSource, is_blank
+from seqvae.data.store import prepare
+from seqvae.data.word_tokenizer import WordTokenizer, WordTokenizerConfig
 from seqvae.errors import SeqVAEError
 
 
@@ -155,3 +158,32 @@ def test_one_sentence_cannot_be_shared_out(write):
     error = failure(write(b"\nalone\n").split(0.5)[0])
     assert error.code == "E307"
     assert "data.valid" in error.hint
+
+
+@pytest.mark.parametrize("data", [{"valid_fraction": 0.5}, {"valid_fraction": 0.5, "labels": True}])
+def test_a_text_that_is_written_to_while_it_is_read_is_refused_and_nothing_of_it_is_kept(tmp_path, monkeypatch, data):
+    """Else tokens of the new text would be kept under the name of the old one."""
+    path, label_path = tmp_path / "growing.txt", tmp_path / "growing.labels"
+    path.write_text("a b\nb c\n")
+    label_path.write_text("x\nx\n")
+    train = WordTokenizer.train.__func__
+
+    def write_meanwhile(cls, lines, config):
+        made = train(cls, lines, config)
+        with (label_path if "labels" in data else path).open("a") as file:
+            file.write("x\n")
+        return made
+
+    monkeypatch.setattr(WordTokenizer, "train", classmethod(write_meanwhile))
+    with pytest.raises(SeqVAEError) as caught:
+        prepare(DataConfig(train=path, **data), WordTokenizerConfig(), cache=tmp_path / "cache")
+    assert caught.value.code == "E328"
+    assert list((tmp_path / "cache" / "prepared").iterdir()) == []
+
+
+def test_lines_that_come_after_the_rows_were_counted_are_no_crash(write):
+    kept, _ = write(b"a\nb\n").split(0.5)
+    assert len(list(kept.lines())) == 1
+    with kept.path.open("ab") as file:
+        file.write(b"c\n" * 9)
+    assert failure(kept).code == "E328"
