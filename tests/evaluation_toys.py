@@ -1,6 +1,7 @@
 """Models small enough to be checked against a closed form, and a store to evaluate them on."""
 
 import math
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,7 +30,12 @@ def store_of(count: int, seed: int = 0) -> TokenStore:
 
 
 def small_model(
-    latent_dim: int = 3, seed: int = 0, vocab: int = WORDS.vocab_size, scale: float = 0.6, cell: str = "lstm"
+    latent_dim: int = 3,
+    seed: int = 0,
+    vocab: int = WORDS.vocab_size,
+    scale: float = 0.6,
+    cell: str = "lstm",
+    **families: dict[str, Any],
 ) -> SeqVAE:
     """A real model with random weights, large enough for z to matter; dropout on, so that a wrong mode shows."""
     torch.manual_seed(seed)
@@ -38,6 +44,7 @@ def small_model(
             latent_dim=latent_dim,
             encoder=EncoderConfig(cell=cell, embedding=5, hidden=6),
             decoder=DecoderConfig(cell=cell, embedding=7, hidden=8, layers=2, output_bias=True),
+            **families,
         ),
         vocab_size=vocab,
     )

@@ -153,9 +153,9 @@ def _case(report: EvalReport) -> list[Proposal]:
     if collapsed is None:
         return []
     if collapsed and (report.kl_nats or 0) < NEGLIGIBLE_NATS:
-        return [_floor, _pretraining, _word_dropout, _batchnorm, _aggressive]
+        return [_kappa, _floor, _pretraining, _word_dropout, _batchnorm, _aggressive]
     if collapsed and report.mi_nats is not None and report.mi_nats < NEGLIGIBLE_NATS:
-        return [_word_dropout, _aggressive, _pretraining, _bag_of_words]
+        return [_word_dropout, _kappa, _aggressive, _pretraining, _bag_of_words]
     if collapsed:
         return [_wire, _word_dropout, _skip, _bag_of_words]
     proposals = [_vamp] if _prior_is_off(report) else []
@@ -192,7 +192,18 @@ class _Plan:
             return False
 
 
+def _kappa(plan: _Plan) -> Remedy | None:
+    """In place of a floor, where the KL is a constant of the settings."""
+    posterior = plan.config.model.posterior
+    if posterior.family != "vmf":
+        return None
+    reason = "the concentration alone fixes the KL: a larger one makes room for more information (Xu and Durrett 2018)"
+    return Remedy(settings=[f"model.posterior.kappa={2 * posterior.kappa:g}"], reason=reason)
+
+
 def _floor(plan: _Plan) -> Remedy | None:
+    if plan.config.model.posterior.family == "vmf":
+        return None
     present = plan.method("free_bits")
     per_dim = 2 * present.get("nats_per_dim", 0.25) if present else FLOOR_NATS / plan.config.model.latent_dim
     variant = {} if _splits(plan) else {"variant": "mean_total"}
@@ -211,7 +222,7 @@ def _splits(plan: _Plan) -> bool:
 
 
 def _pretraining(plan: _Plan) -> Remedy | None:
-    if plan.phases:
+    if plan.phases or plan.config.model.posterior.family == "vmf":  # its KL is not trained, so no phase can lift it
         return None
     floor = {"name": "free_bits", "variant": "sentence_dimension" if _splits(plan) else "sentence_total"}
     floor["nats_per_dim"] = float(f"{FLOOR_NATS / plan.config.model.latent_dim:.2g}")

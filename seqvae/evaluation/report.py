@@ -167,6 +167,8 @@ def evaluate_model(
     }
     seen = {name: found.get(name) for name in Evidence.__dataclass_fields__}
     seen["kl_splits"] = found.get("kl_dims_nats") is not None
+    posterior = model.config.posterior
+    seen["kappa"] = posterior.kappa if posterior.family == "vmf" else None
     return EvalReport(**(blank | found | {"verdict": judge(Evidence(**seen), noiseless=noiseless)}))
 
 

@@ -47,6 +47,8 @@ class Evidence:
     swap_gap_se: float | None
     kl_splits: bool = True
     """Whether the KL splits by dimension."""
+    kappa: float | None = None
+    """Concentration of a posterior on the sphere, which fixes the KL: a floor under it would change nothing."""
 
 
 def judge(seen: Evidence, *, noiseless: bool = False) -> Verdict:
@@ -85,13 +87,14 @@ def _is_none(value: float | None, se: float | None) -> bool:
 def _collapsed(seen: Evidence, *, silent: bool, idle: bool) -> Verdict:
     if silent and idle:
         text = "Collapsed: q(z|x) is the prior for every sentence, and the decoder works without z."
-        hint = (
+        hint = _larger_kappa(seen) or (
             f"give the KL a floor: add {_free_bits(seen)} to objective.strategies; or pre-train as an autoencoder, "
             "as in `--config recipes/ae_pretraining.yaml`"
         )
     elif silent:
         text = f"Collapsed: the KL of {seen.kl_nats:.2f} nats buys nothing, since z carries no information about x."
-        hint = f"weaken the decoder: add {_WORD_DROPOUT} to objective.strategies, beside free bits"
+        beside = "beside free bits" if seen.kappa is None else f"or {_larger_kappa(seen)}"
+        hint = f"weaken the decoder: add {_WORD_DROPOUT} to objective.strategies, {beside}"
     else:
         text = "Collapsed: z knows the sentence, but the decoder does as well with the z of another one."
         hint = (
@@ -99,6 +102,13 @@ def _collapsed(seen: Evidence, *, silent: bool, idle: bool) -> Verdict:
             "and z_to_state on"
         )
     return Verdict(collapsed=True, text=text, evidence=_listing(seen), next=hint)
+
+
+def _larger_kappa(seen: Evidence) -> str | None:
+    """None where the KL is not fixed by a setting."""
+    if seen.kappa is None:
+        return None
+    return f"give z a larger KL, which its concentration fixes: --set model.posterior.kappa={2 * seen.kappa:g}"
 
 
 def _free_bits(seen: Evidence) -> str:

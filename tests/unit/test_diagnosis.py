@@ -96,6 +96,15 @@ def test_remedies_that_the_settings_refuse_are_left_out(measured):
     assert not any("free_bits" in each and "importance" in each for [each] in found)
 
 
+@pytest.mark.parametrize("kl_nats", [0.01, 7.2])
+def test_a_kl_that_kappa_fixes_is_raised_by_kappa_and_not_by_free_bits(measured, kl_nats):
+    config = BARE.replace("model.posterior={family: vmf, kappa: 30}", "model.prior={family: sphere}")
+    found = settings_of(collapsed(measured, kl_nats=kl_nats, mi_nats=0.0, swap_gap_nats=0.0), config)
+    assert ["model.posterior.kappa=60"] in found
+    assert len(found) == 3
+    assert not any("free_bits" in setting for settings in found for setting in settings)
+
+
 def test_a_healthy_model_is_left_alone_unless_its_prior_is_off(measured):
     fine = {"swap_gap_nats": 4.0, "swap_gap_se": 0.1, "prior_gap_nats": 4.0, "prior_gap_se": 0.1, "active_units": 3}
     report = replace(measured, verdict=Verdict(collapsed=False, text="Not collapsed."), **fine)

@@ -203,6 +203,19 @@ def test_what_is_advised_suits_a_kl_that_does_not_split_by_dimension():
     assert "{name: free_bits, variant: mean_total, nats_per_dim: 0.31}" in judge(replace(gone, kl_splits=False)).next
 
 
+@pytest.mark.parametrize("kl_nats", [0.01, 7.2])
+def test_where_kappa_fixes_the_kl_a_larger_kappa_is_advised_and_no_free_bits(kl_nats):
+    gone = replace(HEALTHY, kl_nats=kl_nats, mi_nats=0.0, active_units=None, swap_gap_nats=0.0, kl_splits=False)
+    advice = judge(replace(gone, kappa=30.0)).next
+    assert "--set model.posterior.kappa=60" in advice
+    assert "free" not in advice
+
+
+def test_the_report_of_a_spherical_model_knows_its_kappa():
+    blind = small_model(posterior={"family": "vmf", "kappa": 0.01}, prior={"family": "sphere"})
+    assert "model.posterior.kappa=0.02" in report(blind, store_of(30)).verdict.next
+
+
 def test_a_rate_without_information_is_collapse():
     verdict = judge(replace(HEALTHY, kl_nats=6.0, mi_nats=0.05, swap_gap_nats=0.01))
     assert verdict.collapsed is True
