@@ -20,7 +20,15 @@ _ADD = {
     "test": "add `data.test`",
 }
 
-Origin = Annotated[str, BeforeValidator(lambda given: os.fspath(given) if isinstance(given, os.PathLike) else given)]
+
+def _path(given: object) -> object:
+    given = os.fspath(given) if isinstance(given, os.PathLike) else given
+    if isinstance(given, str) and "\0" in given:
+        raise ValueError("a path has no NUL character in it")
+    return given
+
+
+Origin = Annotated[str, BeforeValidator(_path)]
 """A path, ``-`` for standard input, or ``hub:OWNER/NAME``; see `seqvae.data.sources.open_source`."""
 
 

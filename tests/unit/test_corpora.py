@@ -394,3 +394,8 @@ def test_a_corpus_that_is_here_is_the_published_one(name):
         pytest.skip(f"{name} is not in SEQVAE_DATA")
     here = {file: (folder / file).read_bytes() for file in CORPORA[name].files}
     assert hashes(here) == dict(CORPORA[name].files)
+
+
+def test_a_path_with_a_nul_character_is_a_mistake_in_the_settings():
+    with pytest.raises(ValidationError, match="NUL"):
+        DataConfig(train="a\0b.txt")
