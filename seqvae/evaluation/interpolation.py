@@ -8,14 +8,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from seqvae.data.batching import collate
 from seqvae.data.store import TokenStore
 from seqvae.data.tokenizers import Tokenizer
 from seqvae.evaluation.edits import rouge_l
 from seqvae.evaluation.fluency import LanguageModel, Perplexity
-from seqvae.evaluation.passes import evaluating, row_seed, standard_error
+from seqvae.evaluation.passes import row_seed, standard_error
 from seqvae.evaluation.samples import Parses
 from seqvae.evaluation.text import SPARE_TOKENS
+from seqvae.generation.codes import encode_store
 from seqvae.generation.decoding import DecodeConfig, decode
 from seqvae.generation.paths import fractions, interpolate
 
@@ -75,11 +75,7 @@ def measure_interpolation(
     if pairs == 0:
         return None
     rows = order[: 2 * pairs]
-    means = []
-    with evaluating(model):
-        for start in range(0, len(rows), _TOGETHER):
-            means.append(model.encode(collate(store, rows[start : start + _TOGETHER]).to(model.device)).mean.cpu())
-    ends = torch.cat(means).view(2, pairs, -1)
+    ends = torch.from_numpy(encode_store(model, store, rows).mean).view(2, pairs, -1)
     sentences = [store[row][1:-1].tolist() for row in rows.tolist()]
     labels = None
     if model.labels is not None:

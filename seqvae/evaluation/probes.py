@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 from numpy.typing import ArrayLike
-from torch import nn
 
 from seqvae.data.store import TokenStore
-from seqvae.evaluation.passes import batches, evaluating, standard_error
+from seqvae.evaluation.passes import standard_error
 
 RANKS = (1, 5, 10)
 _QUERIES_TOGETHER = 512
@@ -65,15 +64,6 @@ class Similarity:
     bag_of_words: float | None
     pairs: int
     unknown_rate: float
-
-
-def posterior_means(model: nn.Module, store: TokenStore, *, batch_tokens: int = 16_384) -> Float[np.ndarray, "R Z"]:
-    """The mean of q(z|x) of every sentence, in the order of the store."""
-    means = np.zeros((len(store), model.latent_dim), dtype=np.float32)
-    with evaluating(model):
-        for rows, batch in batches(model, store, batch_tokens=batch_tokens):
-            means[rows] = model.encode(batch).mean.float().cpu().numpy()
-    return means
 
 
 def bag_of_words(store: TokenStore, vocab_size: int) -> Features:

@@ -14,12 +14,11 @@ from seqvae.evaluation.diversity import Diversity, diversity, share_unseen
 from seqvae.evaluation.fluency import LanguageModel, Perplexity, fit_language_model, perplexity_of
 from seqvae.evaluation.latent import subset
 from seqvae.evaluation.passes import row_seed, standard_error
+from seqvae.evaluation.text import SPARE_TOKENS
 from seqvae.generation.decoding import DecodeConfig, decode
 
 MAX_TOKENS = 200
 """A sample is cut here, or a little above the longest sentence of the split where that is longer."""
-
-SPARE_TOKENS = 10
 
 _TOGETHER = 256
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from seqvae.data.store import TokenStore
@@ -21,6 +21,7 @@ from seqvae.evaluation.report import EvalConfig, EvalReport, evaluate_model
 from seqvae.evaluation.samples import SampleReport, measure_samples
 from seqvae.evaluation.surroundings import Pairs, Surroundings
 from seqvae.generation.aggregate import fit_aggregate
+from seqvae.generation.codes import encode_store
 
 OnStage = Callable[[str], None]
 """Called with the name of what is measured next."""
@@ -144,10 +145,11 @@ def _aggregate(model: nn.Module, store: TokenStore, config: EvalConfig) -> Aggre
 
 
 def _features(
-    model: nn.Module, tokenizer: Tokenizer, store: TokenStore, config: EvalConfig
+    model: nn.Module, tokenizer: Tokenizer, store: TokenStore, rows: Int[np.ndarray, " N"], config: EvalConfig
 ) -> tuple[probes.Features, probes.Features]:
-    means = probes.posterior_means(model, store, batch_tokens=config.batch_tokens)
-    return means, probes.bag_of_words(store, tokenizer.vocab_size)
+    """Posterior means and bags of words of some sentences."""
+    means = encode_store(model, store, rows, batch_tokens=config.batch_tokens).mean
+    return means, probes.bag_of_words(store, tokenizer.vocab_size)[rows]
 
 
 def _probes(
@@ -158,7 +160,7 @@ def _probes(
     features, rows = [], []
     for some in (around.train, store):
         rows.append(subset(len(some), config.probe_sentences, config.seed))
-        features.append(tuple(kind[rows[-1]] for kind in _features(model, tokenizer, some, config)))
+        features.append(_features(model, tokenizer, some, rows[-1], config))
     found = {
         name: probes.probe(features[0], np.asarray(labels[0])[rows[0]], features[1], np.asarray(labels[1])[rows[1]])
         for name, labels in around.labels.items()
@@ -177,13 +179,12 @@ def _retrieval(
     taken = np.zeros(len(sizes), dtype=bool)
     taken[order[np.cumsum(sizes[order]) <= config.probe_sentences]] = True
     rows = np.flatnonzero(taken[group])
-    means, words = _features(model, tokenizer, store, config)
-    return probes.retrieval(means[rows], words[rows], group[rows])
+    return probes.retrieval(*_features(model, tokenizer, store, rows, config), group[rows])
 
 
 def _similarity(model: nn.Module, tokenizer: Tokenizer, pairs: Pairs, config: EvalConfig) -> probes.Similarity:
     stores = [TokenStore.from_texts(texts, tokenizer) for texts in (pairs.first, pairs.second)]
-    sides = [_features(model, tokenizer, store, config) for store in stores]
+    sides = [_features(model, tokenizer, store, np.arange(len(store)), config) for store in stores]
     unknown, tokens = (sum(getattr(store.stats, name) for store in stores) for name in ("unknown", "tokens"))
     return probes.similarity(
         (sides[0][0], sides[1][0]),

@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from evaluation_toys import WORDS, small_model, store_of, texts
+from evaluation_toys import WORDS, texts
 from scipy.sparse import csr_matrix
 
 from seqvae.data.store import TokenStore
-from seqvae.evaluation.probes import bag_of_words, posterior_means, probe, retrieval, similarity
+from seqvae.evaluation.probes import bag_of_words, probe, retrieval, similarity
 
 
 def random(*shape, seed=0):
@@ -94,10 +94,3 @@ def test_similarity_is_the_rank_correlation_of_cosines():
     assert found.spearman_se == pytest.approx(np.sqrt(1.5 / 37))
     assert (found.pairs, found.unknown_rate) == (40, 0.1)
     assert similarity((first, first), bags, scores, 0.0).spearman is None
-
-
-def test_posterior_means_do_not_depend_on_batch_size():
-    model, store = small_model(), store_of(43)
-    one, other = (posterior_means(model, store, batch_tokens=size) for size in (11, 10_000))
-    assert one == pytest.approx(other, abs=1e-6)
-    assert one.shape == (43, 3)
