@@ -21,6 +21,9 @@ COSTLY_SENTENCES = 500
 _PAIRWISE_ELEMENTS = 1 << 20
 """Elements of one block of the pairwise densities: a few MB, so that it stays in cache."""
 
+_PRIOR_CODES = 1_024
+"""Codes whose density under the prior is asked for at once: a learned prior compares each with all its components."""
+
 
 class RunningMoments:
     """Count, mean and variance of the posterior means, batch by batch.
@@ -148,7 +151,8 @@ def mutual_information(codes: SplitCodes, prior: Prior | None = None) -> MutualI
 
 def _log_prior(prior: Prior, z: Float[Tensor, "M Z"], device: torch.device) -> Float[np.ndarray, " M"]:
     with torch.no_grad():
-        return prior.log_prob(z.to(device)[None])[0].cpu().double().numpy()
+        found = [prior.log_prob(some.to(device)[None])[0].cpu() for some in z.split(_PRIOR_CODES)]
+    return torch.cat(found).double().numpy()
 
 
 def log_aggregate(codes: SplitCodes, z: Float[Tensor, "M Z"]) -> Float[Tensor, " M"]:

@@ -20,6 +20,7 @@ from seqvae.evaluation.latent import (
     subset,
     swap_gap,
 )
+from seqvae.generation.codes import encode_store
 from seqvae.models.posterior_gaussian import GaussianPosterior
 from seqvae.models.prior import StandardPrior
 
@@ -72,6 +73,26 @@ def test_mi_and_codes_do_not_depend_on_batch_size():
     torch.testing.assert_close(one.z, other.z, rtol=1e-5, atol=1e-6)
     assert mutual_information(one).nats == pytest.approx(mutual_information(other).nats, abs=1e-4)
     assert one.active_units == other.active_units
+
+
+def test_means_of_some_sentences_depend_neither_on_batch_size_nor_on_the_others():
+    model, store, rows = small_model(), store_of(43), np.array([41, 3, 17, 8])
+    one, other = (encode_store(model, store, batch_tokens=size).mean for size in (11, 10_000))
+    assert one.shape == (43, 3)
+    assert one == pytest.approx(other, abs=1e-6)
+    assert encode_store(model, store, rows).mean == pytest.approx(one[rows], abs=1e-6)
+
+
+def test_a_learned_prior_over_blocks_is_the_prior_over_all(monkeypatch):
+    """The densities of a mixture by all its components for all sentences would not fit."""
+    model, sizes = small_model(prior={"family": "mixture", "components": 7}), []
+    whole = model.prior.log_prob
+    codes = encode_split(model, store_of(43))
+    expected = mutual_information(codes, model.prior)
+    monkeypatch.setattr("seqvae.evaluation.latent._PRIOR_CODES", 5)
+    monkeypatch.setattr(model.prior, "log_prob", lambda z: sizes.append(z.shape[1]) or whole(z))
+    assert mutual_information(codes, model.prior).marginal_kl_nats == pytest.approx(expected.marginal_kl_nats, abs=1e-6)
+    assert (max(sizes), sum(sizes)) == (5, 43)
 
 
 def test_mi_over_blocks_is_the_mi_over_all(monkeypatch):
