@@ -7,7 +7,6 @@ from typing import ClassVar, Literal
 import torch
 from pydantic import Field
 
-from seqvae.errors import SeqVAEError
 from seqvae.objectives.base import PARTS, Dims, Loop, Strategy, StrategyConfig
 
 _ENCODER, _DECODER = frozenset({"encoder"}), frozenset({"decoder"})
@@ -62,12 +61,6 @@ class Aggressive(Strategy):
     def after_validation(self, loop: Loop, metrics: Mapping[str, float | None]) -> None:
         if not self.active:
             return
-        if metrics["mi_nats"] is None:
-            raise SeqVAEError(
-                "E271",
-                "`aggressive` goes on until mutual information falls, and this posterior has no estimate of it",
-                hint="choose another `model.posterior.family`, or another method",
-            )
         if metrics["mi_nats"] < self.last_mi:
             self.active.fill_(False)
         self.last_mi.fill_(metrics["mi_nats"])
