@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from seqvae.cli.console import emit_json, emit_lines, run_verb
-from seqvae.cli.options import DeviceOption, JsonOption, ModelOption, Split, load_model, read_sentences, run_config
+from seqvae.cli.options import (
+    DeviceOption,
+    JsonOption,
+    ModelOption,
+    SplitOption,
+    load_model,
+    read_sentences,
+    run_config,
+    split_to_measure,
+)
 from seqvae.cli.progress import evaluation_display
 
 if TYPE_CHECKING:
@@ -23,7 +32,7 @@ QUICK = {"iw_samples": 5, "reconstructions": 1}
 @run_verb()
 def diagnose(
     model: ModelOption = None,
-    split: Annotated[Split, typer.Option(help="Part of the model's own data to look at.")] = "test",
+    split: SplitOption = None,
     file: Annotated[
         Path | None, typer.Option("--input", metavar="FILE", help="Look at this text instead, one sentence a line.")
     ] = None,
@@ -41,6 +50,7 @@ def diagnose(
     from seqvae.textvae import evaluate
 
     vae, folder = load_model(model, device)
+    split = split_to_measure(folder, split, file)
     store = read_sentences(folder, vae, split, file)
     config = run_config(folder)
     settings = (EvalConfig() if config is None else config.eval).model_copy(update=QUICK)

@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from seqvae.cli.console import emit_json, run_verb, say
-from seqvae.cli.options import DeviceOption, JsonOption, ModelOption, Split, load_model, read_sentences, run_config
+from seqvae.cli.options import (
+    DeviceOption,
+    JsonOption,
+    ModelOption,
+    Split,
+    SplitOption,
+    load_model,
+    read_sentences,
+    run_config,
+    split_to_measure,
+)
 from seqvae.cli.progress import evaluation_display
 from seqvae.errors import SeqVAEError
 
@@ -22,7 +32,7 @@ if TYPE_CHECKING:
 @run_verb()
 def evaluate(
     model: ModelOption = None,
-    split: Annotated[Split, typer.Option(help="Part of the model's own data to measure on.")] = "test",
+    split: SplitOption = None,
     file: Annotated[
         Path | None, typer.Option("--input", metavar="FILE", help="Measure on this text instead, one sentence a line.")
     ] = None,
@@ -91,6 +101,7 @@ def evaluate(
     if suite == "basic" and unused:
         raise SeqVAEError("E293", f"{unused[0]} is for the full suite", hint="add `--suite full`")
     vae, folder = load_model(model, device)
+    split = split_to_measure(folder, split, file)
     store = read_sentences(folder, vae, split, file)
     config = run_config(folder)
     settings = EvalConfig() if config is None else config.eval

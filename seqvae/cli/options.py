@@ -89,6 +89,27 @@ def run_config(folder: Path) -> "Config | None":
     return Config.from_yaml(folder.parent / CONFIG) if is_run else None
 
 
+SplitOption = Annotated[
+    Split | None,
+    typer.Option(
+        "--split",
+        help="Part of the model's own data to measure on.",
+        show_default="test; valid where the run has no test text",
+    ),
+]
+
+
+def split_to_measure(folder: Path, split: Split | None, file: Path | None) -> Split:
+    """``--split``, or else the test text, or the validation text of a run that has no other (said on stderr)."""
+    from seqvae.data.corpora import resolve
+
+    config = run_config(folder) if split is None and file is None else None
+    if config is None or "test" in resolve(config.data, required=()):
+        return split or "test"
+    say("note     the run has no test text: this is its validation text, by which the weights were chosen")
+    return "valid"
+
+
 def read_sentences(
     folder: Path, vae: "TextVAE", split: Split, file: Path | None, **reading: str | bool | None
 ) -> "TokenStore":

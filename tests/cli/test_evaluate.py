@@ -249,11 +249,23 @@ def test_a_split_that_the_run_was_not_given_is_told_with_what_there_is(verb, wor
     config = tmp_path / "run/config.yaml"
     text = re.sub(r"test: .*test\.txt", "test: null", config.read_text(encoding="utf-8"))
     config.write_text(text, encoding="utf-8")
-    result = verb("eval", "--model", tmp_path / "run")
+    result = verb("eval", "--model", tmp_path / "run", "--split", "test")
     assert (result.exit_code, result.stdout) == (2, "")
     assert "error[E220]: the run has no test text" in result.stderr
     assert "--input FILE" in result.stderr
     assert "data.train, data.valid" in result.stderr
+
+
+@pytest.mark.parametrize("name", ["eval", "diagnose"])
+def test_a_run_without_a_test_text_is_measured_on_its_validation_text_and_told_so(verb, workplace, tmp_path, name):
+    shutil.copytree(workplace / "runs/vae", tmp_path / "run")
+    config = tmp_path / "run/config.yaml"
+    text = re.sub(r"test: .*test\.txt", "test: null", config.read_text(encoding="utf-8"))
+    config.write_text(text, encoding="utf-8")
+    told, asked = verb(name, "--model", tmp_path / "run"), verb(name, "--model", tmp_path / "run", "--split", "valid")
+    assert told.exit_code == 0, told.stderr
+    assert "the run has no test text: this is its validation text" in told.stderr
+    assert (told.stdout, "validation text" in asked.stderr) == (asked.stdout, False)
 
 
 def test_a_folder_that_cannot_be_written_is_measured_all_the_same(verb, monkeypatch):
