@@ -63,8 +63,8 @@ class FreeBits(Strategy):
             raise SeqVAEError(
                 "E270",
                 f"`free_bits` with `variant: {variant}` needs a KL that splits by dimension; this model's does not",
-                hint="use `variant: sentence_total` or `mean_total`; leave `free_bits` out where the KL is fixed, as with "
-                "a posterior `vmf`",
+                hint="use `variant: sentence_total` or `mean_total`; leave `free_bits` out where the KL is fixed, "
+                "as with a posterior `vmf`",
             )
         total = bits * terms.z.shape[-1]
         if variant == "sentence_dimension":
