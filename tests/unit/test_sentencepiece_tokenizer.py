@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import random
+import struct
 
 import pytest
 from hypothesis import example, given, settings
@@ -273,6 +274,30 @@ def test_a_hostile_file_is_refused_by_name(tmp_path, change, said):
         load_tokenizer(tmp_path)
     assert caught.value.code == "E401"
     assert said in caught.value.what
+
+
+def field(number: int, content: bytes) -> bytes:
+    """A field of bytes as protocol buffers write it."""
+    size, length = len(content), b""
+    while size > 127:
+        size, length = size >> 7, length + bytes([size & 127 | 128])
+    return bytes([number << 3 | 2]) + length + bytes([size]) + content
+
+
+TRIE = struct.pack("<256I", *[0x7FFFFC00] * 256)
+
+
+@pytest.mark.parametrize(
+    "added",
+    [
+        field(1, field(1, b"a" * 2_000_000)),  # a piece
+        field(3, field(2, struct.pack("<I", len(TRIE)) + TRIE + b"a\0")),  # the rules of the normaliser
+    ],
+)
+def test_a_model_made_to_crash_sentencepiece_is_refused(added):
+    """A piece so long that reading it overflowed the stack; rules that lead outside of their table."""
+    with pytest.raises(ValueError, match=r"too long|invalid"):
+        SentencePieceTokenizer(trained().model + added)
 
 
 def test_a_missing_a_changed_and_a_huge_model_are_told(tmp_path, monkeypatch):
