@@ -16,8 +16,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from benchmarks import logs
 from seqvae.cli.app import app
 from seqvae.config import Config, shipped_configs
+from seqvae.data import catalogue
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = sorted(
@@ -26,6 +28,7 @@ DOCUMENTS = sorted(
     for path in ROOT.glob(pattern)
 )
 PROGRAMS = ("seqvae", "python", "pip", "make", "git")
+FILTERS = ("cut", "head", "paste", "sort", "tail", "wc")
 THREE = ("seqvae train --config ptb.yaml", "seqvae sample -n 10")
 
 
@@ -52,30 +55,57 @@ def commands(text: str) -> list[str]:
     return found + re.findall(rf"^ {{4}}((?:{'|'.join(PROGRAMS)}) .*)$", prose, re.MULTILINE)
 
 
+def stages(command: str) -> list[list[str]]:
+    """The words of each program of a pipe, without what is set before it; of the last, with where it is redirected."""
+    found: list[list[str]] = [[]]
+    for word in shlex.split(command, comments=True):
+        if word == "|":
+            found.append([])
+        elif found[-1] or "=" not in word:
+            found[-1].append(word)
+    return found
+
+
 def words(command: str) -> list[str]:
     """The words of a command, without what is set before it, piped from it or redirected."""
-    found = shlex.split(command, comments=True)
-    while "=" in found[0]:
-        del found[0]
-    ends = [place for place, word in enumerate(found) if word in ("|", ">", "2>", "&&")]
-    return found[: min(ends, default=len(found))]
+    first, *_ = stages(command)
+    ends = [place for place, word in enumerate(first) if word in (">", "2>", "&&")]
+    return first[: min(ends, default=len(first))]
+
+
+@pytest.fixture(scope="session")
+def small_tiny(tmp_path_factory) -> Path:
+    """The beginning of the built-in corpus, with its labels: whoever reads all of it waits."""
+    folder = tmp_path_factory.mktemp("tiny")
+    for path in (ROOT / "data/tiny").iterdir():
+        lines = path.read_text(encoding="utf-8").splitlines()[: 400 if path.name.startswith("train.") else 60]
+        (folder / path.name).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    return folder
 
 
 @pytest.fixture
-def reader(away) -> Path:
+def reader(away, small_tiny, monkeypatch) -> Path:
     """A reader's folder: text of their own, and the shipped configs made small under their own names.
 
     ``--config tiny.yaml`` finds the one in the working directory first, so a command is run as it is written.
     """
+    places = catalogue.places
+    monkeypatch.setattr(catalogue, "places", lambda name: [small_tiny] if name == "tiny" else places(name))
     small = [f"model.{part}.{size}=8" for part in ("encoder", "decoder") for size in ("embedding", "hidden")]
     small += ["train.steps=2", "train.device=cpu", "train.threads=1", "data.batch_size=4"]
     small += ["eval.iw_samples=2", "eval.reconstructions=5", "eval.mi_sentences=20"]
-    for name in shipped_configs():
-        (away / name).parent.mkdir(exist_ok=True)
-        (away / name).write_text(Config.from_yaml(name, small).to_yaml(), encoding="utf-8")
+    for name in (*shipped_configs(), "benchmarks/configs/logs.yaml"):
+        (away / name).parent.mkdir(exist_ok=True, parents=True)
+        source = name if name in shipped_configs() else ROOT / name
+        (away / name).write_text(Config.from_yaml(source, small).to_yaml(), encoding="utf-8")
+    (away / "benchmarks/results").mkdir()
+    text, labels = ((small_tiny / f"train.{name}").read_text(encoding="utf-8") for name in ("txt", "sentiment.labels"))
     for name in ("my.txt", "my-valid.txt", "my-test.txt"):
-        (away / name).write_text("".join(f"she saw a cake number{n}\n" for n in range(40)), encoding="utf-8")
-    (away / "benchmarks/results").mkdir(parents=True)
+        (away / name).write_text(text, encoding="utf-8")
+    (away / "my.sentiment.labels").write_text(labels, encoding="utf-8")
+    rows = zip(["sentence", *text.splitlines()], ["feeling", *labels.splitlines()], strict=True)
+    (away / "my.csv").write_text("".join(f"{sentence},{label}\n" for sentence, label in rows), encoding="utf-8")
+    logs.write(away / "data/logs", 600, seed=0, anomalies=0.05)
     return away
 
 
@@ -83,15 +113,34 @@ def reader(away) -> Path:
 def test_the_commands_of_a_document_work_in_their_order(document, reader):
     for command in commands(read(document)):
         program, *arguments = words(command)
-        assert program in PROGRAMS, f"{document} tells to type {command!r}, which this test cannot judge"
-        if program == "seqvae":
-            result = CliRunner().invoke(app, arguments, prog_name="seqvae")
-            assert result.exit_code == 0, f"{command}\n{result.stderr}"
+        assert program in PROGRAMS + FILTERS, f"{document} tells to type {command!r}, which this test cannot judge"
+        if program == "seqvae" or program in FILTERS:
+            _run(command)
         elif program == "make":
             targets = re.findall(r"^([a-z]+):", read("Makefile"), re.MULTILINE)
             assert set(arguments) <= set(targets), command
         elif program == "pip" or arguments[:2] == ["-m", "pip"]:
             _check_extras(command)
+
+
+def _run(command: str) -> None:
+    """A pipe of verbs and filters, each fed with all that the one before it wrote."""
+    flow = None
+    for stage in stages(command):
+        program, *arguments = stage
+        target = arguments.pop() if ">" in arguments[-2:-1] else None
+        arguments = arguments[:-1] if target else arguments
+        if program == "seqvae":
+            if {"train", "my.yaml"} <= set(arguments):  # a config that `init` wrote, for minutes of training
+                arguments += ["--set", "train.steps=2", "--set", "train.device=cpu"]
+            result = CliRunner().invoke(app, arguments, prog_name="seqvae", input=flow)
+            assert result.exit_code == 0, f"{command}\n{result.stderr}"
+            flow = result.stdout_bytes
+        else:
+            assert program in FILTERS, f"{command}: {program} is no filter that this test knows"
+            flow = subprocess.run([program, *arguments], input=flow, capture_output=True, check=True).stdout
+        if target:
+            Path(target).write_bytes(flow)
 
 
 def _check_extras(command: str) -> None:
@@ -202,7 +251,8 @@ def test_the_links_of_a_document_lead_somewhere(document):
 def test_the_shipped_files_that_a_document_names_are_there(document):
     named = set(re.findall(r"\b(?:configs/)?(recipes/[\w-]+\.yaml)", read(document)))
     named |= set(re.findall(r"--config ([\w/-]+\.yaml)", read(document)))
-    assert named - {*shipped_configs(), "my.yaml", "recipes/kl_cap.yaml"} == set()
+    own = {name for name in named if name.startswith("benchmarks/") and (ROOT / name).is_file()}
+    assert named - own - {*shipped_configs(), "my.yaml", "recipes/kl_cap.yaml"} == set()
 
 
 def test_the_reader_of_documents_finds_commands_of_every_kind():
@@ -223,6 +273,7 @@ $ A=1 seqvae sample -n 3 | head
    ```
 """
     found = commands(text)
+    assert stages(found[1]) == [["seqvae", "sample", "-n", "3"], ["head"]]
     assert [words(each) for each in found] == [
         ["seqvae", "eval", "--model", "runs/x"],
         ["seqvae", "sample", "-n", "3"],
