@@ -12,14 +12,17 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from benchmarks import logs
 from seqvae.cli.app import app
 from seqvae.config import Config, shipped_configs
 from seqvae.data import catalogue
+from seqvae.setting_docs import explain
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = sorted(
@@ -161,7 +164,8 @@ def test_the_programs_of_a_document_run(document, reader):
             CliRunner().invoke(app, words(command)[1:], prog_name="seqvae")
     for command in found:
         _, *arguments = words(command.replace("1000000", "1000"))
-        arguments += ["--iw-samples", "2"] if "benchmarks" in arguments[1] else []
+        measures = "benchmarks" in arguments[1] and arguments[1] != "benchmarks.logs"
+        arguments += ["--iw-samples", "2"] if measures else []
         done = subprocess.run(
             [sys.executable, *arguments],
             env=os.environ | {"PYTHONPATH": str(ROOT)},
@@ -245,6 +249,28 @@ def test_nothing_in_the_readme_waits_to_be_filled_in():
 def test_the_links_of_a_document_lead_somewhere(document):
     links = re.findall(r"\]\((?!https?:)([^)#]+)[^)]*\)", read(document))
     assert [link for link in links if not (ROOT / document).parent.joinpath(link).exists()] == []
+
+
+def _options(group: Any) -> set[str]:
+    """Every option of every verb."""
+    own = {option for parameter in group.params for option in parameter.opts}
+    return own.union(*map(_options, getattr(group, "commands", {}).values()))
+
+
+@pytest.mark.parametrize("document", [each for each in DOCUMENTS if each.startswith("docs/")])
+def test_settings_verbs_and_options_that_a_page_names_exist(document):
+    """In the text itself; commands of their own are run by another test."""
+    verbs = get_command(app)
+    prose = re.sub(r"^( *)```.*?^\1```$", "", read(document), flags=re.MULTILINE | re.DOTALL)
+    for code in re.findall(r"`([^`\n]+)`", prose):
+        file = code.startswith("train.") and code.endswith((".txt", ".labels"))
+        if not file and (named := re.fullmatch(rf"((?:{'|'.join(Config.model_fields)})(?:\.\w+)+)(?:[=:].*)?", code)):
+            assert explain(named[1]), code
+        if verb := re.match(r"seqvae (\w+)(?: (\w+))?", code):
+            group = verbs.commands[verb[1]]
+            assert verb[2] is None or verb[2] in getattr(group, "commands", [verb[2]]), code
+        if not code.startswith("python"):
+            assert set(re.findall(r"(?<!\S)--[a-z][\w-]*", code)) <= _options(verbs), code
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
