@@ -29,7 +29,7 @@ def raised() -> dict[str, list[str]]:
 def test_every_code_that_can_be_raised_is_explained():
     missing = {code: places for code, places in raised().items() if code not in catalogue()}
     entries = "\n".join(
-        f"{code}:  # raised at {', '.join(places)}\n  title: ...\n  cause: ...\n  cure: ...\n  example: \"seqvae ...\""
+        f'{code}:  # raised at {", ".join(places)}\n  title: ...\n  cause: ...\n  cure: ...\n  example: "seqvae ..."'
         for code, places in sorted(missing.items())
     )
     assert not missing, f"add to {FILE}, in the order of the codes:\n{entries}"
