@@ -33,9 +33,11 @@ of an AMD EPYC server: 34 to 48 billion, by sizes)."""
 _LARGEST_VOCABULARY = 4_000
 _UNKNOWN_AT_MOST = 0.07
 """Share of the words that may be left out of a vocabulary of words; beyond it the text is cut into pieces."""
+_LINES_FOR_PIECES = 1_000
+"""With fewer, SentencePiece finds too few pieces that occur twice."""
 _LONGEST = 0.99
 """Share of the sentences that ``max_length`` keeps."""
-_PIECE_CHARACTERS = 3.5
+_PIECE_CHARACTERS = 2.0
 """Characters of an average piece: what lengths are estimated with before there are any pieces."""
 
 
@@ -164,7 +166,8 @@ def _labels_beside(path: Path) -> Path | None:
 def choose(text: Profile) -> Starter:
     """Sizes for a text. Larger texts get a larger code; a large vocabulary gets a decoder that shares its weights."""
     kind, why, min_freq, vocabulary, unknown, lengths = _tokens(text)
-    max_length = _percentile(lengths, _LONGEST)
+    # A line has at most as many pieces as characters; how many fewer is not known before they are learned.
+    max_length = _percentile(text.character_lengths if kind == "sentencepiece" else lengths, _LONGEST)
     mean = sum(min(length, max_length) for length in lengths) / len(lengths)
     n = text.sentences
     latent, encoder = (8, 64) if n < 2_000 else (16, 96) if n < 200_000 else (32, 128)
@@ -210,6 +213,8 @@ def _tokens(text: Profile) -> tuple[Literal["word", "char", "sentencepiece"], st
     if unknown <= _UNKNOWN_AT_MOST:
         why = f"{vocabulary - 4:,} of the {len(text.words):,} different words cover {1 - unknown:.1%} of the text"
         return "word", why, min_freq, vocabulary, unknown, text.word_lengths
+    if text.sentences < _LINES_FOR_PIECES:
+        return _characters(text, "most words occur once, and the lines are too few to learn pieces of words from")
     pieces = max(200, min(_LARGEST_VOCABULARY - 500, len(text.words) // 2))
     why = f"{len(text.words):,} different words are too many to know: {unknown:.0%} of the text would be unknown"
     lengths = [max(words, math.ceil(characters / _PIECE_CHARACTERS)) for words, characters in
@@ -252,7 +257,7 @@ def config_text(text: Profile, chosen: Starter, *, out: str, train: str, text_co
         *([f"  text_column: {dump_value(text_column)}"] if text_column else []),
         f"  valid_fraction: {chosen.valid_fraction:g}    # held out to choose the best weights by: "
         f"{max(1, round(chosen.valid_fraction * text.sentences)):,} lines",
-        f"  max_length: {chosen.max_length}    # {unit}; holds 99 of 100 lines, and longer ones are dropped",
+        f"  max_length: {chosen.max_length}    # {unit}; holds 99 of 100 lines or more; longer ones are dropped",
         f"  batch_size: {chosen.batch}    # lines",
     ]
     if text.labels is not None:

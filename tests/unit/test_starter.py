@@ -15,6 +15,11 @@ from seqvae.shipped import shipped
 DRAW = random.Random(0)
 
 
+def ids(count: int) -> list[str]:
+    """Log lines whose words hardly ever come again."""
+    return [f"error {DRAW.getrandbits(40):x} at {DRAW.getrandbits(30)} of host {n % 7}" for n in range(count)]
+
+
 def init(*words: object):
     return CliRunner().invoke(app, ["init", *map(str, words)], prog_name="seqvae")
 
@@ -56,9 +61,9 @@ def test_chinese_and_formulas_are_read_by_characters(tmp_path):
     assert (chosen.tokenizer, chosen.vocabulary, chosen.max_length) == ("char", 8 + 4, 20)
 
 
-def test_text_of_ever_new_words_is_cut_into_pieces(tmp_path):
-    lines = [f"error {DRAW.getrandbits(40):x} at {DRAW.getrandbits(30)} of host {n % 7}" for n in range(400)]
-    assert look_at(write(tmp_path / "log.txt", lines))[1].tokenizer == "sentencepiece"
+def test_text_of_ever_new_words_is_cut_into_pieces_where_it_has_lines_enough(tmp_path):
+    assert look_at(write(tmp_path / "log.txt", ids(1_000)))[1].tokenizer == "sentencepiece"
+    assert look_at(write(tmp_path / "short.txt", ids(999)))[1].tokenizer == "char"
 
 
 def test_the_estimate_of_the_time_keeps_the_promise_whatever_the_size(tmp_path):
@@ -101,6 +106,8 @@ def test_a_config_is_not_overwritten_unless_forced(here):
     [
         ("a b.txt", "one two\nthree four\n" * 30, ()),
         ("zh.txt", "我不好\n他是人在\n" * 30, ()),
+        ("log.txt", "\n".join(ids(1_000)) + "\n", ()),
+        ("few.txt", "\n".join(ids(40)) + "\n", ()),
         ("r.csv", "review,stars\n" + "very fine,5\nnot good,1\n" * 30, ("--text-column", "review")),
     ],
 )
