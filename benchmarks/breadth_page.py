@@ -14,7 +14,7 @@ def page(rows: Mapping[str, Mapping[str, Any]], module: str, argv: Sequence[str]
     """Markdown: one table of all rows, then each with its commands, numbers and outputs."""
     sections = [
         "# Many kinds of text",
-        f"Measured by `python -m {module} {command(argv or sys.argv[1:])}`.",
+        f"Measured by `{command(['python', '-m', module, *(sys.argv[1:] if argv is None else argv)])}`.",
         *_surroundings(rows),
         "IW-NLL, KL, MI and swap gap are nats per sentence of the test split, as `seqvae eval` measures them.",
         table(HEADER, [_summary(row) for row in rows.values()]),

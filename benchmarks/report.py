@@ -27,7 +27,7 @@ def provenance(run: Path, module: str, argv: Sequence[str] | None) -> str:
     config = [line for line in (run / "config.yaml").read_text(encoding="utf-8").splitlines() if "seed:" in line]
     versions = ", ".join(f"{name} {version}" for name, version in begun["versions"].items())
     lines = [
-        f"Measured by `python -m {module} {command(argv or sys.argv[1:])}`.",
+        f"Measured by `{command(['python', '-m', module, *(sys.argv[1:] if argv is None else argv)])}`.",
         f"Training: {config[0].strip() if config else ''}, commit `{(begun['git'] or 'unknown')[:10]}`, {versions}.",
         f"Hardware of the training: {begun['device']} ({begun['device_name']}), {begun['threads']} threads,"
         f" {begun['precision']}; of the measurement: {platform.machine()}, {os.cpu_count()} cores.",
