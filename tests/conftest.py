@@ -1,10 +1,15 @@
 """What all tests share: one thread, no network, no folders of the user's."""
 
 import os
+import signal
 
 # Before torch starts its threads: small tensors gain nothing by them, and waiting threads would take the other core.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+# Tests that a shell runs in the background ignore Ctrl-C, and so would the programs that they interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import pytest
 from hypothesis import HealthCheck, settings

@@ -248,7 +248,7 @@ class TestPipes:
         while not any(tmp_path.iterdir()) and process.poll() is None:
             time.sleep(0.05)  # until there is something that could be left behind
         process.send_signal(signal.SIGINT)
-        assert (process.wait(), process.stderr.read()) == (130, b"interrupted\n")
+        assert (process.wait(timeout=60), process.stderr.read()) == (130, b"interrupted\n")
         assert list(tmp_path.iterdir()) == []
 
 
