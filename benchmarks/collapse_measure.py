@@ -15,8 +15,9 @@ from seqvae.data.grammar import Grammar
 from seqvae.data.store import TokenStore, prepare
 from seqvae.evaluation.diagnosis import diagnose
 from seqvae.evaluation.passes import standard_error
-from seqvae.evaluation.probes import bag_of_words, posterior_means, probe
+from seqvae.evaluation.probes import bag_of_words, probe
 from seqvae.evaluation.surroundings import corpus_grammar, labels_of
+from seqvae.generation.codes import encode_store
 
 OBEDIENCE_SAMPLES = 500
 """Samples of a conditional model for each label."""
@@ -101,7 +102,7 @@ def _probes(
     some = {split: _head(vae, store, texts[split], counts[split]) for split, store in stores.items()}
     labels = {split: labels_of(config.data, split, store) for split, store in stores.items()}
     features = {
-        split: (posterior_means(vae.model, store), bag_of_words(store, vae.tokenizer.vocab_size))
+        split: (encode_store(vae.model, store).mean, bag_of_words(store, vae.tokenizer.vocab_size))
         for split, store in some.items()
     }
     known = {

@@ -20,9 +20,10 @@ from seqvae.data.corpora import resolve
 from seqvae.data.grammar import Grammar
 from seqvae.data.store import TokenStore, prepare
 from seqvae.evaluation.likelihood import Likelihoods, elbo_and_iw
-from seqvae.evaluation.probes import bag_of_words, posterior_means, probe
+from seqvae.evaluation.probes import bag_of_words, probe
 from seqvae.evaluation.report import EvalConfig, EvalReport
 from seqvae.evaluation.surroundings import labels_of
+from seqvae.generation.codes import encode_store
 
 PAIRS = 200
 """Pairs of test sentences whose midpoint is decoded."""
@@ -119,7 +120,7 @@ def _probe_rows(vae: seqvae.TextVAE, config: Config) -> list[tuple[str, str, str
     stores = prepare(config.data, vae.tokenizer, splits=["train", "test"]).splits
     labels = {split: labels_of(config.data, split, stores[split]) for split in stores}
     features = {
-        split: (posterior_means(vae.model, store), bag_of_words(store, vae.tokenizer.vocab_size))
+        split: (encode_store(vae.model, store).mean, bag_of_words(store, vae.tokenizer.vocab_size))
         for split, store in stores.items()
     }
     rows = []
