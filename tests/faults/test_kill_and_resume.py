@@ -460,7 +460,7 @@ def test_a_run_on_relative_paths_works_from_every_directory(tmp_path, monkeypatc
     assert events.of("start")[0]["facts"]["data"].startswith("train.txt ·")
     saved = Config.from_yaml(begun / "run" / "config.yaml").data
     assert (saved.train, saved.valid, saved.test) == tuple(
-        begun / f"{name}.txt" for name in ("train", "valid", "valid")
+        str(begun / f"{name}.txt") for name in ("train", "valid", "valid")
     )
     monkeypatch.chdir(elsewhere)
     assert "data.train" in refused("E211", config=config, resume=begun / "run").what
