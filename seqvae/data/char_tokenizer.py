@@ -1,25 +1,13 @@
 """Characters: every Unicode code point is a token, white space included."""
 
-import hashlib
-import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Literal, SupportsInt
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from seqvae.data.tokenizer_file import (
-    FILE_NAME,
-    SCHEMA_VERSION,
-    Normalization,
-    damaged,
-    fold,
-    is_surrogate,
-    read_as,
-)
+from seqvae.data.tokenizer_file import ListedTokenizer, Normalization, fold, is_surrogate
 from seqvae.errors import SeqVAEError
-from seqvae.io import storage
 from seqvae.types import SPECIALS, UNK
 
 
@@ -59,7 +47,7 @@ class _Ids(dict[str, int]):
         return UNK
 
 
-class CharTokenizer:
+class CharTokenizer(ListedTokenizer):
     """One token for each code point; number i of ``characters`` has the id i + 4. Known text comes back exactly.
 
     Code points, not what a reader sees as one sign: a combining accent or a joined emoji is several tokens.
@@ -72,6 +60,7 @@ class CharTokenizer:
     """
 
     name = "char"
+    File = _CharFile
     unit = "character"
 
     def __init__(self, characters: Sequence[str], *, lowercase: bool = False, normalization: Normalization = "none"):
@@ -117,14 +106,6 @@ class CharTokenizer:
         characters = [character for _, character in frequent[:room]]
         return cls(characters, lowercase=config.lowercase, normalization=config.normalization)
 
-    @property
-    def vocab_size(self) -> int:
-        return len(self._shown)
-
-    @property
-    def vocabulary(self) -> list[str]:
-        return list(self._shown)
-
     def encode(self, text: str) -> list[int]:
         return list(map(self._ids.__getitem__, fold(text, self.lowercase, self.normalization)))
 
@@ -133,27 +114,3 @@ class CharTokenizer:
 
     def decode(self, ids: Iterable[SupportsInt]) -> str:
         return "".join(self._shown[index] for index in map(int, ids) if index >= UNK)
-
-    def fingerprint(self) -> str:
-        return hashlib.sha256(json.dumps(self._content()).encode()).hexdigest()
-
-    def _content(self) -> dict[str, object]:
-        return {
-            "schema_version": SCHEMA_VERSION,
-            "name": self.name,
-            "lowercase": self.lowercase,
-            "normalization": self.normalization,
-            "characters": self.characters,
-        }
-
-    def save(self, folder: Path | str) -> None:
-        storage.write_json(Path(folder) / FILE_NAME, self._content())
-
-    @classmethod
-    def load(cls, folder: Path | str) -> "CharTokenizer":
-        """Reads what `save` wrote; raises E402, E401, E403 for a file that is missing, damaged or too new."""
-        file = read_as(_CharFile, folder)
-        try:
-            return cls(file.characters, lowercase=file.lowercase, normalization=file.normalization)
-        except SeqVAEError as error:
-            raise damaged(Path(folder) / FILE_NAME, error.what) from None

@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import json
 import random
 import re
 from collections.abc import Iterable, Iterator
@@ -13,8 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from seqvae.data.tokenizer_file import (
     FILE_NAME,
-    SCHEMA_VERSION,
     Normalization,
+    SavedTokenizer,
     damaged,
     fold,
     read_as,
@@ -98,7 +97,7 @@ class _PieceFile(BaseModel):
     model_sha256: str
 
 
-class SentencePieceTokenizer:
+class SentencePieceTokenizer(SavedTokenizer):
     """Pieces of a SentencePiece model; those that text can produce have the ids from 4, in the order of the model.
 
     ``model`` is the content of the ``.model`` file. ``space_before``: a space is put before each sentence, so that its
@@ -107,6 +106,7 @@ class SentencePieceTokenizer:
     """
 
     name = "sentencepiece"
+    File = _PieceFile
     unit = "piece"
 
     def __init__(
@@ -119,6 +119,7 @@ class SentencePieceTokenizer:
     ):
         self.model, self.lowercase, self.normalization = model, lowercase, normalization
         self.space_before = space_before
+        self.model_sha256 = hashlib.sha256(model).hexdigest()
         self._processor = _processor(model)
         size = self._processor.get_piece_size()
         if size > MAX_PIECES:
@@ -156,10 +157,6 @@ class SentencePieceTokenizer:
             return cls(_read_model(path), lowercase=config.lowercase, normalization=config.normalization)
         except ValueError as error:
             raise _unusable(path, f"this SentencePiece model cannot be used: {error}") from None
-
-    @property
-    def vocab_size(self) -> int:
-        return len(self._shown)
 
     @property
     def vocabulary(self) -> list[str]:
@@ -203,22 +200,9 @@ class SentencePieceTokenizer:
         text = content.decode("utf-8", errors="replace")  # a model may write bytes that make no character
         return text.removeprefix(" ") if self._strips else text
 
-    def fingerprint(self) -> str:
-        return hashlib.sha256(json.dumps(self._content()).encode()).hexdigest()
-
-    def _content(self) -> dict[str, object]:
-        return {
-            "schema_version": SCHEMA_VERSION,
-            "name": self.name,
-            "lowercase": self.lowercase,
-            "normalization": self.normalization,
-            "space_before": self.space_before,
-            "model_sha256": hashlib.sha256(self.model).hexdigest(),
-        }
-
     def save(self, folder: Path | str) -> None:
         storage.write_bytes(Path(folder) / MODEL_NAME, self.model)
-        storage.write_json(Path(folder) / FILE_NAME, self._content())
+        super().save(folder)
 
     @classmethod
     def load(cls, folder: Path | str) -> "SentencePieceTokenizer":

@@ -1,8 +1,11 @@
 """What all kinds of tokenizers share: the JSON file that they are saved in, and how a text is folded."""
 
+import hashlib
+import json
 import unicodedata
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import ClassVar, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -58,3 +61,45 @@ def read_as(model: type[File], folder: Path | str) -> File:
 def damaged(path: Path, what: str) -> SeqVAEError:
     hint = "copy the model folder again from where it was made"
     return SeqVAEError("E401", f"the tokenizer file is damaged: {what}", where=Location(path), hint=hint)
+
+
+class SavedTokenizer:
+    """What the kinds share: a JSON file with the fields of ``File``, each of them an attribute of the tokenizer."""
+
+    name: ClassVar[str]
+    File: ClassVar[type[BaseModel]]
+    _shown: Sequence[str | bytes]
+    """Every token by its id."""
+
+    @property
+    def vocab_size(self) -> int:
+        return len(self._shown)
+
+    def fingerprint(self) -> str:
+        return hashlib.sha256(json.dumps(self._content()).encode()).hexdigest()
+
+    def _content(self) -> dict[str, object]:
+        fields = {field: getattr(self, field) for field in self.File.model_fields if field != "schema_version"}
+        return {"schema_version": SCHEMA_VERSION, **fields}
+
+    def save(self, folder: Path | str) -> None:
+        storage.write_json(Path(folder) / FILE_NAME, self._content())
+
+
+class ListedTokenizer(SavedTokenizer):
+    """A tokenizer that is wholly in its JSON file; the fields of ``File`` are the arguments that make it."""
+
+    _shown: Sequence[str]
+
+    @property
+    def vocabulary(self) -> list[str]:
+        return list(self._shown)
+
+    @classmethod
+    def load(cls, folder: Path | str) -> Self:
+        """Reads what `save` wrote; raises E402, E401, E403 for a file that is missing, damaged or too new."""
+        file = read_as(cls.File, folder)
+        try:
+            return cls(**file.model_dump(exclude={"schema_version", "name"}))
+        except SeqVAEError as error:
+            raise damaged(Path(folder) / FILE_NAME, error.what) from None

@@ -1,17 +1,13 @@
 """Words as they stand between white space."""
 
-import hashlib
-import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Literal, SupportsInt
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from seqvae.data.tokenizer_file import FILE_NAME, SCHEMA_VERSION, damaged, is_surrogate, read_as
+from seqvae.data.tokenizer_file import ListedTokenizer, is_surrogate
 from seqvae.errors import SeqVAEError
-from seqvae.io import storage
 from seqvae.types import SPECIALS, UNK
 
 
@@ -43,7 +39,7 @@ class _WordFile(BaseModel):
     words: list[str]
 
 
-class WordTokenizer:
+class WordTokenizer(ListedTokenizer):
     """Splits on white space; word number i of ``words`` has the id i + 4.
 
     >>> tokenizer = WordTokenizer(["the", "market", "fell"])
@@ -54,6 +50,7 @@ class WordTokenizer:
     """
 
     name = "word"
+    File = _WordFile
     unit = "word"
 
     def __init__(self, words: Sequence[str], *, lowercase: bool = False, unknown_word: str | None = None):
@@ -104,14 +101,6 @@ class WordTokenizer:
         room = None if config.max_size is None else config.max_size - len(SPECIALS)
         return cls([word for _, word in frequent[:room]], lowercase=config.lowercase, unknown_word=unknown)
 
-    @property
-    def vocab_size(self) -> int:
-        return len(self._shown)
-
-    @property
-    def vocabulary(self) -> list[str]:
-        return list(self._shown)
-
     def encode(self, text: str) -> list[int]:
         ids = self._ids
         return [ids.get(word, UNK) for word in self._fold(text).split()]
@@ -121,27 +110,3 @@ class WordTokenizer:
 
     def decode(self, ids: Iterable[SupportsInt]) -> str:
         return " ".join(self._shown[index] for index in map(int, ids) if index >= UNK)
-
-    def fingerprint(self) -> str:
-        return hashlib.sha256(json.dumps(self._content()).encode()).hexdigest()
-
-    def _content(self) -> dict[str, object]:
-        return {
-            "schema_version": SCHEMA_VERSION,
-            "name": self.name,
-            "lowercase": self.lowercase,
-            "unknown_word": self.unknown_word,
-            "words": self.words,
-        }
-
-    def save(self, folder: Path | str) -> None:
-        storage.write_json(Path(folder) / FILE_NAME, self._content())
-
-    @classmethod
-    def load(cls, folder: Path | str) -> "WordTokenizer":
-        """Reads what `save` wrote; raises E402, E401, E403 for a file that is missing, damaged or too new."""
-        file = read_as(_WordFile, folder)
-        try:
-            return cls(file.words, lowercase=file.lowercase, unknown_word=file.unknown_word)
-        except SeqVAEError as error:
-            raise damaged(Path(folder) / FILE_NAME, error.what) from None
