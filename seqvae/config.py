@@ -74,6 +74,11 @@ def shipped_configs() -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.yaml"))
 
 
+def shipped_config(name: str) -> Path:
+    """The file of a config of `shipped_configs`, whatever lies in the working directory under that name."""
+    return shipped("configs") / name
+
+
 def find_config(name: str | Path) -> Path:
     """The file that ``--config name`` means: a path, a folder with ``config.yaml`` in it, or a shipped config.
 

@@ -15,7 +15,7 @@ from typing import Literal
 from pydantic import BaseModel
 from torch import nn
 
-from seqvae.config import find_config, shipped_configs
+from seqvae.config import shipped_config, shipped_configs
 from seqvae.errors import SeqVAEError
 from seqvae.models.families import conflict
 from seqvae.models.posterior import PosteriorConfig
@@ -205,7 +205,7 @@ def _named(name: str) -> str | None:
 def _using(path: tuple[str, ...], value: object = None) -> str | None:
     """The first recipe that gives a setting this value; without a value, that gives it any."""
     for name in shipped_configs():
-        found: object = read_yaml(find_config(name)).data if name.startswith("recipes/") else None
+        found: object = read_yaml(shipped_config(name)).data if name.startswith("recipes/") else None
         for part in path:
             found = found.get(part) if isinstance(found, dict) else None
         if found is not None and value in (None, found):
@@ -215,7 +215,7 @@ def _using(path: tuple[str, ...], value: object = None) -> str | None:
 
 @functools.cache
 def _text(config: str) -> str:
-    return find_config(config).read_text(encoding="utf-8")
+    return shipped_config(config).read_text(encoding="utf-8")
 
 
 def _header(config: str) -> str:

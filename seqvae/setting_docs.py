@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from seqvae.config import Config, find_config, shipped_configs
+from seqvae.config import Config, shipped_config, shipped_configs
 from seqvae.errors import SeqVAEError
 from seqvae.objectives.registry import strategy_types
 from seqvae.validation import is_list, item_type, kinds_of, models_in, plain, tag_of, types_in
@@ -217,7 +217,7 @@ def _set_by(parts: Sequence[str], default: str | None) -> dict[str, Any]:
 @functools.cache
 def _shipped() -> dict[str, Any]:
     """What stands in each shipped config."""
-    return {name: read_yaml(find_config(name)).data for name in shipped_configs()}
+    return {name: read_yaml(shipped_config(name)).data for name in shipped_configs()}
 
 
 def _values(data: Any, parts: Sequence[str], default: str | None, told: bool = False) -> Iterator[Any]:

@@ -29,11 +29,11 @@ _WIDTH, _NAMES = 100, 28
 @run_verb()
 def list_configs(json: JsonOption = False) -> None:
     """List the configs that come with seqvae, with a line on each."""
-    from seqvae.config import find_config, shipped_configs
+    from seqvae.config import shipped_config, shipped_configs
 
     found = []
     for name in shipped_configs():
-        first = find_config(name).read_text(encoding="utf-8").splitlines()[0]
+        first = shipped_config(name).read_text(encoding="utf-8").splitlines()[0]
         found.append({"name": name, "about": first.lstrip("# ")})
     if json:
         emit_json(found)

@@ -54,6 +54,18 @@ def test_a_method_without_source_or_recipe_would_be_found_out(monkeypatch):
     assert incomplete(method_docs.__wrapped__()) == ["halved"]
 
 
+def test_what_is_told_is_what_is_shipped_not_what_the_user_has_under_that_name(tmp_path, monkeypatch):
+    told = method_docs()
+    for name in shipped_configs():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("train: {steps: 2}\n", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    module._text.cache_clear()
+    assert method_docs.__wrapped__() == told
+    listed = CliRunner().invoke(app, ["config", "list"], prog_name="seqvae").stdout
+    assert "Dieng et al. 2019" in listed
+
+
 def test_every_method_family_and_recipe_is_there():
     docs = method_docs()
     assert set(docs) >= {*strategy_types(), *FAMILIES, "phases", "tiny-lm", "denoising_autoencoder", "uncured"}
