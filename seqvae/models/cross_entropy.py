@@ -1,9 +1,8 @@
 """Linear output layer and cross-entropy in one, in chunks: the logits never exist whole.
 
-In training the gradient is formed in the forward pass, while a chunk's logits are there, for a weight of 1 on every
-token; where the loss turns out to weigh all tokens alike (a sum or mean of NLLs), backward only scales it. Where it
-does not (importance weights, say), the chunks are computed again under the weights that came. Products run in bf16
-under autocast, sums in fp32.
+Where the loss weighs all tokens alike (a sum or mean of NLLs), the gradient is formed in the forward pass, while a
+chunk's logits are there, and backward only scales it. Where the weights come later (importance weights, say), the
+chunks are computed again in backward, under the weights that came. Products run in bf16 under autocast, sums in fp32.
 """
 
 from collections.abc import Iterator
@@ -27,6 +26,14 @@ def _logits(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return logits if bias is None else logits.add_(bias)
 
 
+def _exponentials(logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """exp(logits - top) in place of the logits, its sum, and the log-sum of the logits: exp is taken once."""
+    top = logits.amax(-1)
+    exps = logits.sub_(top[:, None]).exp_()
+    total = exps.sum(-1)
+    return exps, total, total.log() + top
+
+
 def _product_type(hidden: Tensor) -> torch.dtype:
     kind = hidden.device.type
     return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden.dtype
@@ -40,11 +47,10 @@ class _Gradients:
         self.hidden, self.weight = torch.empty_like(hidden), torch.zeros_like(weight)
         self.bias = None if bias is None else torch.zeros_like(bias)
 
-    def add(self, rows: slice, logits: Tensor, lse: Tensor, targets: Tensor, upstream: Tensor) -> None:
-        """d nll / d logits = softmax - onehot(target), times ``upstream`` by token; overwrites ``logits``."""
-        grad = logits.sub_(lse[:, None]).exp_()
-        grad.scatter_add_(1, targets[:, None], grad.new_full((len(grad), 1), -1.0))
-        grad.mul_(upstream[:, None])
+    def add(self, rows: slice, exps: Tensor, total: Tensor, targets: Tensor, upstream: Tensor) -> None:
+        """d nll / d logits = exps / total - onehot(target), times ``upstream`` by token; overwrites ``exps``."""
+        grad = exps.mul_((upstream / total)[:, None])
+        grad.scatter_add_(1, targets[:, None], -upstream[:, None])
         if self.bias is not None:
             self.bias += grad.sum(0)
         grad = grad.to(self.low_weight.dtype)
@@ -66,10 +72,11 @@ class _TokenNLL(torch.autograd.Function):
         low_hidden, low_weight = hidden.to(dtype), weight.to(dtype)
         for rows in _chunks(len(hidden), len(weight), hidden.device):
             logits = _logits(low_hidden[rows], low_weight, bias)
-            lse[rows] = torch.logsumexp(logits, dim=-1)
-            nll[rows] = lse[rows] - logits.gather(1, targets[rows, None]).squeeze(1)
+            picked = logits.gather(1, targets[rows, None]).squeeze(1)
+            exps, total, lse[rows] = _exponentials(logits)
+            nll[rows] = lse[rows] - picked
             if gradients is not None:
-                gradients.add(rows, logits, lse[rows], targets[rows], ones[rows])
+                gradients.add(rows, exps, total, targets[rows], ones[rows])
         ctx.save_for_backward(hidden, weight, bias, targets, counted, lse)
         ctx.gradients, ctx.dtype = gradients, dtype
         return torch.where(counted, nll, 0.0)
@@ -81,19 +88,29 @@ class _TokenNLL(torch.autograd.Function):
         hidden, weight, bias, targets, counted, lse = ctx.saved_tensors
         upstream = torch.where(counted, upstream, 0.0)
         found, ctx.gradients = ctx.gradients, None
-        if found is not None and torch.equal(upstream, torch.where(counted, upstream.amax(), 0.0)):
-            scale = upstream.amax()
-            return (
-                found.hidden.mul_(scale),
-                found.weight.mul_(scale),
-                None if bias is None else found.bias.mul_(scale),
-                *(None,) * 4,
-            )
+        if found is not None:
+            scale, alike = _common(upstream, counted)
+            # On a GPU the answer is not waited for: where the promise was broken, the gradient is NaN.
+            if upstream.is_cuda or alike:
+                scale = torch.where(alike, scale, torch.nan)
+                return (
+                    found.hidden.mul_(scale),
+                    found.weight.mul_(scale),
+                    None if bias is None else found.bias.mul_(scale),
+                    *(None,) * 4,
+                )
         found = _Gradients(hidden, weight, bias, ctx.dtype)
         for rows in _chunks(len(hidden), len(weight), hidden.device):
-            logits = _logits(found.low_hidden[rows], found.low_weight, bias)
-            found.add(rows, logits, lse[rows], targets[rows], upstream[rows])
+            exps = _logits(found.low_hidden[rows], found.low_weight, bias).sub_(lse[rows, None]).exp_()
+            found.add(rows, exps, torch.ones_like(lse[rows]), targets[rows], upstream[rows])
         return found.hidden, found.weight, found.bias, *(None,) * 4
+
+
+def _common(upstream: Tensor, counted: Tensor) -> tuple[Tensor, Tensor]:
+    """The weight of every counted token, and whether they all have it."""
+    low, high = upstream.amin(), upstream.amax()
+    common = torch.where(low < 0, low, high)
+    return common, (upstream == torch.where(counted, common, 0.0)).all()
 
 
 def token_nll(
@@ -103,13 +120,16 @@ def token_nll(
     targets: Int[Tensor, " M"],
     *,
     ignored: int,
+    alike: bool = True,
 ) -> Float[Tensor, " M"]:
     """-log softmax(hidden @ weight.T + bias)[target] in nats for each of M tokens; 0 where the target is ``ignored``.
 
-    fp32 whatever the type of the products (fp64 for fp64 input).
+    fp32 whatever the type of the products (fp64 for fp64 input). ``alike``: the loss will weigh all tokens alike. Say
+    False where it will not: less is computed twice. (A loss that breaks the promise has the right gradient on a CPU, at
+    a price; on a GPU, where finding out would stop the stream, it is NaN.)
     """
     # Inside `apply` gradients are always off, and a parameter always says that it needs one.
-    graded = torch.is_grad_enabled()
+    graded = alike and torch.is_grad_enabled()
     return _TokenNLL.apply(hidden, weight, bias, targets, ignored, _product_type(hidden), graded)
 
 

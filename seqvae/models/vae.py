@@ -181,13 +181,14 @@ class SeqVAE(nn.Module):
         q: Posterior | None = None,
         z: Float[Tensor, "S B Z"] | None = None,
         inputs: Batch | None = None,
+        alike: bool = True,
         generator: torch.Generator | None = None,
     ) -> Terms:
         """Reconstruction and KL of each sentence under ``samples`` draws of z.
 
         ``q`` and ``z`` are used as given, else made here; ``inputs`` is what the decoder reads in place of ``batch``
-        (word dropout), while the targets stay those of ``batch``. Where the KL has no closed form it is the mean of
-        log q(z|x) - log p(z) over the draws.
+        (word dropout), while the targets stay those of ``batch``; ``alike``: the loss will weigh every ``rec`` alike
+        (see `token_nll`). Where the KL has no closed form it is the mean of log q(z|x) - log p(z) over the draws.
         """
         q = self.encode(batch) if q is None else q
         kl, kl_dims, closed = torch.zeros(len(batch), device=self.device), None, None
@@ -197,9 +198,8 @@ class SeqVAE(nn.Module):
             kl, kl_dims = ((q.log_prob(z) - self.prior.log_prob(z)).mean(0), None) if closed is None else closed
         elif z is None:
             z = torch.zeros(samples, len(batch), 0, device=self.device)
-        rec = self._rec(
-            batch.tokens, self.decoder_input(z, batch.labels), batch.tokens if inputs is None else inputs.tokens
-        )
+        read = batch.tokens if inputs is None else inputs.tokens
+        rec = self._rec(batch.tokens, self.decoder_input(z, batch.labels), read, alike=alike)
         return Terms(
             rec=rec,
             kl=kl,
@@ -220,14 +220,14 @@ class SeqVAE(nn.Module):
         return ((best.view_as(targets) == targets) & (targets != PAD)).sum(1)
 
     def _rec(
-        self, tokens: Int[Tensor, "B T"], z: Float[Tensor, "S B Y"], inputs: Int[Tensor, "B T"]
+        self, tokens: Int[Tensor, "B T"], z: Float[Tensor, "S B Y"], inputs: Int[Tensor, "B T"], *, alike: bool
     ) -> Float[Tensor, "S B"]:
         """-log p(x|z), summed over the predicted tokens of each sentence; padding adds exactly nothing."""
         samples, sentences = z.shape[:2]
         hidden = self.decoder(inputs[:, :-1].repeat(samples, 1), z.flatten(0, 1))
         targets = tokens[:, 1:].repeat(samples, 1)
         weight, bias = self.decoder.output_weight, self.decoder.output_bias
-        nll = token_nll(hidden.flatten(0, 1), weight, bias, targets.flatten(), ignored=PAD)
+        nll = token_nll(hidden.flatten(0, 1), weight, bias, targets.flatten(), ignored=PAD, alike=alike)
         return nll.view(samples, sentences, -1).sum(-1)
 
     @torch.no_grad()

@@ -143,7 +143,7 @@ class Strategy(nn.Module):
         raise AssertionError("called only where it is overridden")
 
     def penalty(self, terms: Terms, batch: Batch, step: int, generator: torch.Generator) -> Float[Tensor, ""] | float:
-        """Added to the mean loss; summed over strategies."""
+        """Added to the mean loss; summed over strategies. ``terms.rec`` may enter it only with equal weights."""
         return 0.0
 
     def trains(self, step: int) -> frozenset[str]:
@@ -203,16 +203,17 @@ class Objective(nn.Module):
         for strategy in self.strategies:
             read = strategy.corrupt_encoder(read, step, generator)
             inputs = strategy.corrupt_decoder(inputs, step, generator)
+        alike = self._replacement is None  # else it may give each sample a weight of its own
         q = model.amortised(read)
         if q is None:
-            return model.terms(batch, inputs=inputs)
+            return model.terms(batch, inputs=inputs, alike=alike)
         for strategy in self.strategies:
             q = strategy.refine(q, batch, model)
         scale = self.noise_scale(step)
         z = q.rsample(self.samples, generator)
         if scale != 1.0:
             z = q.mean + scale * (z - q.mean)
-        return model.terms(batch, q=q, z=z, inputs=inputs)
+        return model.terms(batch, q=q, z=z, inputs=inputs, alike=alike)
 
 
 def overriders(strategies: Iterable[Strategy], hook: str) -> list[Strategy]:

@@ -111,6 +111,23 @@ def test_equal_weights_are_answered_without_computing_the_logits_again(monkeypat
     assert calls
 
 
+@chunked
+@pytest.mark.parametrize("kind", WEIGHTS)
+def test_weights_that_come_later_are_computed_in_backward_alone(kind, monkeypatch):
+    """The same gradients, and none is formed beforehand."""
+    *inputs, targets = tensors()
+    weights, formed = WEIGHTS[kind].double(), []
+    original = cross_entropy._Gradients.add
+    monkeypatch.setattr(cross_entropy._Gradients, "add", lambda *args: formed.append(1) or original(*args))
+    found = token_nll(*inputs, targets, ignored=PAD, alike=False)
+    assert not formed
+    expected = plain(*inputs, targets)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+    for ours, theirs in zip(gradients(found, weights, inputs), gradients(expected, weights, inputs), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-11, atol=1e-12)
+    assert formed
+
+
 def test_backward_may_be_called_twice():
     hidden, weight, bias, targets = tensors()
     nll = token_nll(hidden, weight, bias, targets, ignored=PAD)
