@@ -77,6 +77,19 @@ class TokenStore:
         lines = np.arange(1, len(encoded) + 1, dtype=np.int64)
         return cls(tokens=tokens, offsets=offsets, lines=lines, stats=encoder.stats(), fingerprint=digest.hexdigest())
 
+    @classmethod
+    def from_ids(cls, sentences: Sequence[Integer[np.ndarray, " _"] | Sequence[int]]) -> "TokenStore":
+        """A store in memory of ids as they are, BOS and EOS included; of no text, so nothing is known of words."""
+        offsets = np.zeros(len(sentences) + 1, np.int64)
+        np.cumsum([len(ids) for ids in sentences], out=offsets[1:])
+        tokens = np.concatenate([np.asarray(ids, np.int64) for ids in sentences])
+        count = len(sentences)
+        stats = StoreStats(
+            rows=count, tokens=len(tokens) - count, words=0, characters=0, unknown=0, blank_dropped=0, too_long=0
+        )
+        lines = np.arange(1, count + 1, dtype=np.int64)
+        return cls(tokens=tokens, offsets=offsets, lines=lines, stats=stats, fingerprint="")
+
     def with_labels(self, labels: Integer[np.ndarray, " rows"], classes: Sequence[str]) -> "TokenStore":
         """The same sentences with labels: numbers of ``classes``."""
         return TokenStore(

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from seqvae.data.batching import collate, epoch_plan
-from seqvae.data.store import StoreStats, TokenStore
+from seqvae.data.store import TokenStore
 from seqvae.data.tokenizers import Tokenizer
 from seqvae.errors import SeqVAEError
 from seqvae.evaluation.likelihood import elbo_and_iw, perplexity
@@ -77,7 +77,8 @@ def fit_language_model(
     The measuring instrument of the reverse perplexity: its budget is part of the definition. The seed decides
     everything; the global random state is left alone.
     """
-    device, store = torch.device(device), _in_memory(sentences)
+    # Ids as they are: to write them as text and read them again may change them.
+    device, store = torch.device(device), TokenStore.from_ids([[BOS, *words, EOS] for words in sentences])
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(row_seed(seed, "language model"))
         model = SeqVAE(_SMALL, vocab_size).to(device).train()
@@ -91,20 +92,3 @@ def fit_language_model(
                     nn.utils.clip_grad_norm_(model.parameters(), _CLIP)
                     optimizer.step()
     return model.eval()
-
-
-def _in_memory(sentences: Sequence[Sequence[int]]) -> TokenStore:
-    """A store of ids as they are: to write them as text and read them again may change them."""
-    lengths = [len(sentence) + 2 for sentence in sentences]
-    tokens = np.concatenate([np.array([BOS, *sentence, EOS], dtype=np.int64) for sentence in sentences])
-    count = len(sentences)
-    stats = StoreStats(
-        rows=count, tokens=len(tokens) - count, words=0, characters=0, unknown=0, blank_dropped=0, too_long=0
-    )
-    return TokenStore(
-        tokens=tokens,
-        offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
-        lines=np.arange(1, count + 1),
-        stats=stats,
-        fingerprint="",
-    )

@@ -426,3 +426,9 @@ def test_a_full_disk_is_told_as_such(tmp_path, corpus, monkeypatch):
     assert error.code == "E701"
     assert "SEQVAE_CACHE" in error.hint
     assert not [path for path in (tmp_path / "cache" / "prepared").iterdir() if path.name.startswith(".")]
+
+
+def test_a_store_of_ids_has_them_as_they_are():
+    kept = TokenStore.from_ids([[1, 7, 9, 2], np.array([1, 2]), [1, 3, 2]])
+    assert [kept[row].tolist() for row in range(3)] == [[1, 7, 9, 2], [1, 2], [1, 3, 2]]
+    assert (kept.lengths.tolist(), kept.stats.tokens) == ([4, 2, 3], 6)
