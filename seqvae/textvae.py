@@ -1,6 +1,7 @@
 """TextVAE: a trained model with its tokenizer; strings in, strings out."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -26,6 +27,7 @@ from seqvae.generation.attributes import (
     label_numbers,
     measure_spread,
     walk,
+    weighted_sum,
 )
 from seqvae.generation.codes import Codes, as_codes, encode_store
 from seqvae.generation.decoding import DecodeConfig, decode
@@ -48,6 +50,17 @@ Labels = str | Sequence[str] | None
 
 Seed = int | torch.Generator | None
 """Of whatever is drawn: the same number gives the same result, a generator goes on where it stands, None is fresh."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Written:
+    """A text that the decoder wrote from a code z."""
+
+    text: str
+    log_prob: float
+    """log p(text|z) in nats under the model as it is, whatever the decoding; the end of the sentence counted."""
+    tokens: tuple[int, ...]
+    """The text as ids, BOS and EOS not among them."""
 
 
 class TextVAE:
@@ -119,6 +132,12 @@ class TextVAE:
         self, z: ArrayLike | Codes, *, config: DecodeConfig = GREEDY, seed: Seed = 0, label: Labels = None
     ) -> list[str]:
         """One text for each code ``[N Z]``; greedy unless ``config`` says otherwise."""
+        return [each.text for each in self.write(z, config=config, seed=seed, label=label)]
+
+    def write(
+        self, z: ArrayLike | Codes, *, config: DecodeConfig = GREEDY, seed: Seed = 0, label: Labels = None
+    ) -> list[Written]:
+        """`decode` with the probability of each text."""
         self.need_latent("decode")
         codes = as_codes(z, self.latent_dim)
         labels = self._numbers(label, len(codes))
@@ -151,7 +170,7 @@ class TextVAE:
         labels = self._numbers(label, n)
         if labels is None and self.labels is not None:
             labels = torch.randint(len(self.labels), (n,), generator=generator)
-        return self._write(z, config or DecodeConfig(), generator, labels)
+        return [each.text for each in self._write(z, config or DecodeConfig(), generator, labels)]
 
     def fit_aggregate(
         self, texts: Texts, *, components: int | None = None, seed: int = 0, label: Labels = None
@@ -184,13 +203,19 @@ class TextVAE:
 
         The ends are reconstructions of the two texts. Raises E280 for ``lerp`` in a model whose codes lie on a sphere.
         """
+        texts = self.decode(self.path(a, b, steps, path=path, label=label), config=config, label=label)
+        return list(zip(fractions(steps), texts, strict=True))
+
+    def path(
+        self, a: str, b: str, steps: int = 8, *, path: Literal["slerp", "lerp"] = "slerp", label: str | None = None
+    ) -> Float[np.ndarray, "steps Z"]:
+        """The codes of `interpolate`."""
+        self.need_latent("encode")
         if path == "lerp" and self.model.spherical:
             what = "a straight path leaves the unit sphere, on which every code of this model lies"
             raise SeqVAEError("E280", what, hint="leave the path at slerp: `--path slerp`")
         means = torch.from_numpy(self.encode([a, b], label=label).mean)
-        points = interpolate(means[0], means[1], steps, path)
-        texts = self._write(points, config, _generator(0), self._numbers(label, steps))
-        return list(zip(fractions(steps), texts, strict=True))
+        return interpolate(means[0], means[1], steps, path).numpy()
 
     def neighbors(
         self,
@@ -212,6 +237,16 @@ class TextVAE:
         self.need_latent("make an analogy")
         z = analogy_code(self.encode([a, b, c], label=label).mean, spherical=self.model.spherical)
         return self.decode(z, config=config, label=label)[0]
+
+    def combine(
+        self, texts: Sequence[str], weights: Sequence[float], *, label: str | None = None
+    ) -> Float[np.ndarray, "1 Z"]:
+        """The code that the codes of some texts add up to, each times its weight; on a sphere scaled to length 1."""
+        self.need_latent("add up sentences")
+        if len(texts) != len(weights):
+            what = f"{len(weights)} weights are given for {len(texts)} texts"
+            raise SeqVAEError("E430", what, hint="give one weight for each text")
+        return weighted_sum(self.encode(texts, label=label).mean, weights, spherical=self.model.spherical)
 
     def spread(self, corpus: Texts, *, seed: int = 0, label: Labels = None) -> Spread:
         """Where the codes of a corpus lie in each dimension, for `traverse`."""
@@ -286,7 +321,7 @@ class TextVAE:
         store = self._store(texts, label)
         means = torch.from_numpy(self.encode(store).mean)
         labels = None if store.labels is None else torch.from_numpy(store.labels.astype(np.int64))
-        return self._write(means, config, _generator(seed), labels)
+        return [each.text for each in self._write(means, config, _generator(seed), labels)]
 
     def _write(
         self,
@@ -294,13 +329,14 @@ class TextVAE:
         config: DecodeConfig,
         generator: torch.Generator,
         labels: Int[Tensor, " N"] | None = None,
-    ) -> list[str]:
-        texts = []
+    ) -> list[Written]:
+        written = []
         for rows in _chunks(len(z), self.batch_size):
             some = None if labels is None else labels[rows]
             decoded = decode(self.model, z[rows].to(self.model.device), config, generator, labels=some)
-            texts += [self.tokenizer.decode(tokens) for tokens in decoded.tokens]
-        return texts
+            for tokens, log_prob in zip(decoded.tokens, decoded.log_probs, strict=True):
+                written.append(Written(text=self.tokenizer.decode(tokens), log_prob=log_prob, tokens=tuple(tokens)))
+        return written
 
     def _store(self, texts: Texts, label: Labels = None) -> TokenStore:
         store = texts if isinstance(texts, TokenStore) else TokenStore.from_texts(_listed(texts), self.tokenizer)

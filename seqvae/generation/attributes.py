@@ -24,8 +24,14 @@ def analogy_code(codes: Float[np.ndarray, "3 Z"], *, spherical: bool = False) ->
 
     Raises E299 where nothing is left to scale.
     """
-    a, b, c = codes
-    moved = (b - a + c)[None]
+    return weighted_sum(codes, (-1.0, 1.0, 1.0), spherical=spherical)
+
+
+def weighted_sum(
+    codes: Float[np.ndarray, "N Z"], weights: Sequence[float], *, spherical: bool = False
+) -> Float[np.ndarray, "1 Z"]:
+    """Codes added up, each as often as its weight says; on a sphere, of length 1 (E299 where nothing is left)."""
+    moved = (np.asarray(weights, np.float32) @ codes)[None]
     return on_sphere(moved) if spherical else moved
 
 

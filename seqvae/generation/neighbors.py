@@ -45,25 +45,32 @@ def nearest(
 
     Errors: E242 for a negative ``n``, E234 where a model that diverged gives NaN.
     """
-    if n < 0:
-        raise SeqVAEError("E242", f"cannot find {n} neighbours", hint="give a whole number from 0")
-    found = [_Nearest(n) for _ in queries]
+    found = _Nearest.to(queries, n)
     with evaluating(model):
         for rows, batch in batches(model, store, batch_tokens=batch_tokens):
             means = model.encode(batch).mean.cpu().numpy()
             if not np.isfinite(means).all():
                 hint = "the model diverged: train it again"
                 raise SeqVAEError("E234", "a latent code holds NaN or infinity", hint=hint)
-            for query, best in zip(queries, found, strict=True):
-                best.add(_distances(query, means, by), rows, store)
-    sign = -1.0 if by == "cosine" else 1.0
-    return [
-        [
-            Neighbor(score=sign * key + 0.0, text=tokenizer.decode(store[row][1:-1]), line=int(store.lines[row]))
-            for key, row in sorted(best.best.values())
-        ]
-        for best in found
-    ]
+            for best in found:
+                best.add(means, rows, store, by)
+    return [best.listed(tokenizer, store, by) for best in found]
+
+
+def nearest_codes(
+    means: Float[np.ndarray, "N Z"],
+    tokenizer: Tokenizer,
+    store: TokenStore,
+    queries: Float[np.ndarray, "Q Z"],
+    n: int = 10,
+    *,
+    by: Measure = "cosine",
+) -> list[list[Neighbor]]:
+    """The same, where the codes ``means`` of the sentences of ``store`` are at hand."""
+    found, rows = _Nearest.to(queries, n), np.arange(len(means))
+    for best in found:
+        best.add(means, rows, store, by)
+    return [best.listed(tokenizer, store, by) for best in found]
 
 
 def _distances(query: Float[np.ndarray, " Z"], means: Float[np.ndarray, "B Z"], by: Measure) -> np.ndarray:
@@ -79,14 +86,21 @@ def _distances(query: Float[np.ndarray, " Z"], means: Float[np.ndarray, "B Z"], 
 class _Nearest:
     """The nearest different sentences so far, to one code."""
 
-    def __init__(self, n: int):
-        self.n = n
+    def __init__(self, query: Float[np.ndarray, " Z"], n: int):
+        self.query, self.n = query, n
         self.best: dict[bytes, tuple[float, int]] = {}
         """Tokens of a sentence: (distance, row)."""
 
-    def add(self, distances: Float[np.ndarray, " B"], rows: np.ndarray, store: TokenStore) -> None:
+    @classmethod
+    def to(cls, queries: Float[np.ndarray, "Q Z"], n: int) -> "list[_Nearest]":
+        """One for each code, with nothing found yet."""
+        if n < 0:
+            raise SeqVAEError("E242", f"cannot find {n} neighbours", hint="give a whole number from 0")
+        return [cls(query, n) for query in queries]
+
+    def add(self, means: Float[np.ndarray, "B Z"], rows: np.ndarray, store: TokenStore, by: Measure) -> None:
         # One sentence may get codes that differ in the last bit, in batches of different sizes: rounded, they tie.
-        keys = np.round(distances, 6)
+        keys = np.round(_distances(self.query, means, by), 6)
         worst = max(self.best.values())[0] if len(self.best) >= self.n > 0 else np.inf
         near = np.flatnonzero(keys <= worst)
         for place in near[np.lexsort((rows[near], keys[near]))].tolist():
@@ -97,3 +111,11 @@ class _Nearest:
             self.best[sentence] = min((key, row), self.best.get(sentence, (np.inf, 0)))
             if len(self.best) > self.n:
                 del self.best[max(self.best, key=self.best.__getitem__)]
+
+    def listed(self, tokenizer: Tokenizer, store: TokenStore, by: Measure) -> list[Neighbor]:
+        """What was found, nearest first."""
+        sign = -1.0 if by == "cosine" else 1.0
+        return [
+            Neighbor(score=sign * key + 0.0, text=tokenizer.decode(store[row][1:-1]), line=int(store.lines[row]))
+            for key, row in sorted(self.best.values())
+        ]

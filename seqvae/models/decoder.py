@@ -109,8 +109,12 @@ class Decoder(nn.Module):
     ) -> tuple[Float[Tensor, "N V"], State]:
         """Logits of the next token (fp32) and the state after reading ``token``."""
         outputs, state = self._run(token[:, None], z, state)
-        logits = outputs[:, 0] @ self.output_weight.T
-        return logits.float() if self.output_bias is None else logits.float() + self.output_bias, state
+        return self.logits(outputs[:, 0]), state
+
+    def logits(self, outputs: Float[Tensor, "*B H"]) -> Float[Tensor, "*B V"]:
+        """Scores (fp32) of every next token, from what the output layer reads."""
+        logits = (outputs @ self.output_weight.T).float()
+        return logits if self.output_bias is None else logits + self.output_bias
 
     def _run(
         self, tokens: Int[Tensor, "N T"], z: Float[Tensor, "N Z"], state: State
