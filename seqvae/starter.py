@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from seqvae.data.sources import Source, is_blank
+from seqvae.data.lines import is_blank
+from seqvae.data.sources import Source
 from seqvae.errors import Location, SeqVAEError
 from seqvae.yaml_source import dump_value
 

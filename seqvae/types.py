@@ -18,11 +18,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-PAD, BOS, EOS, UNK = 0, 1, 2, 3
-"""Token ids that no text produces (an unknown word gives ``UNK``)."""
+from seqvae.specials import BOS, EOS, PAD, SPECIALS, UNK
 
-SPECIALS = ("<pad>", "<bos>", "<eos>", "<unk>")
-"""How the four special ids are written when they must be shown."""
+__all__ = ["BOS", "EOS", "PAD", "SPECIALS", "UNK", "Batch", "Posterior", "Prior", "Terms"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -105,7 +105,7 @@ def decode(
 
     The file needs the column (or array) mean: what any program wrote will do. Greedy unless an option says otherwise.
     """
-    from seqvae.data.sources import text_lines
+    from seqvae.data.lines import text_lines
     from seqvae.io import codes
 
     drawn = {"temperature": temperature, "top_k": top_k, "top_p": top_p}

@@ -87,7 +87,8 @@ class Sentences:
 
     def lines(self) -> Iterable[str]:
         """The sentences alone, as they are written."""
-        from seqvae.data.sources import open_source, text_lines
+        from seqvae.data.lines import text_lines
+        from seqvae.data.sources import open_source
 
         if not self.streamed:
             return self.arguments

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from seqvae.data.tokenizer_file import ListedTokenizer, Normalization, fold, is_surrogate
 from seqvae.errors import SeqVAEError
-from seqvae.types import SPECIALS, UNK
+from seqvae.specials import SPECIALS, UNK
 
 
 class CharTokenizerConfig(BaseModel):

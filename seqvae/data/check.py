@@ -19,7 +19,7 @@ from seqvae.data.sources import Source
 from seqvae.data.store import MOST_TOKENS
 from seqvae.data.tokenizers import Tokenizer, TokenizerConfig, train_tokenizer
 from seqvae.errors import SeqVAEError
-from seqvae.types import UNK
+from seqvae.specials import UNK
 
 Status = Literal["ok", "warning", "failed"]
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 
-from seqvae.data.sources import Row, Source, is_blank
+from seqvae.data.sources import Row, Source
 from seqvae.errors import Location, SeqVAEError
 
 MOST_CLASSES = 10_000
@@ -14,13 +14,17 @@ def class_names(sources: Iterable[Source]) -> list[str]:
     """The different labels of the sentences of ``sources``, sorted; raises E327 where there are far too many."""
     names: set[str] = set()
     for source in sources:
-        for row in source.rows():
-            if not is_blank(row.text):
+        for block in source.blocks():
+            sentences = block.where(block.filled)
+            if len(names.union(sentences.labels)) <= MOST_CLASSES:
+                names.update(sentences.labels)
+                continue
+            for row in sentences.rows():
                 names.add(row.label)
-            if len(names) > MOST_CLASSES:
-                what = f"more than {MOST_CLASSES:,} different labels: these are no classes"
-                hint = "check `data.label_column`, or train without labels"
-                raise SeqVAEError("E327", what, where=Location(source.label_name, row.number), hint=hint)
+                if len(names) > MOST_CLASSES:
+                    what = f"more than {MOST_CLASSES:,} different labels: these are no classes"
+                    hint = "check `data.label_column`, or train without labels"
+                    raise SeqVAEError("E327", what, where=Location(source.label_name, row.number), hint=hint)
     return sorted(names)
 
 

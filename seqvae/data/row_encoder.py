@@ -5,7 +5,7 @@ from typing import Literal
 
 from seqvae.data.tokenizers import Tokenizer
 from seqvae.errors import Location, SeqVAEError
-from seqvae.types import BOS, EOS, SPECIALS, UNK
+from seqvae.specials import BOS, EOS, SPECIALS, UNK
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from typing import Literal, NamedTuple
 
-from seqvae.data.sources import Source, TextSource, is_blank, raw_lines
+from seqvae.data.lines import is_blank, raw_lines
+from seqvae.data.sources import Block, Source, TextSource, gathered
 from seqvae.errors import SeqVAEError
 
 SHOWN = 5
@@ -106,6 +107,9 @@ class _Tolerant(TextSource):
     """A text file whose bad lines are read as blank ones."""
 
     odd: dict[str, Odd]
+
+    def _all_blocks(self) -> Iterator[Block]:
+        return gathered(self._all_rows())
 
     def _lines(self) -> Iterator[tuple[int, str]]:
         self.odd.clear()  # a part of a file is read twice

@@ -20,7 +20,7 @@ from seqvae.data.tokenizer_file import (
 )
 from seqvae.errors import Location, SeqVAEError
 from seqvae.io import storage
-from seqvae.types import SPECIALS, UNK
+from seqvae.specials import SPECIALS, UNK
 
 if TYPE_CHECKING:
     from sentencepiece import SentencePieceProcessor

@@ -1,38 +1,30 @@
-"""Text files read line by line, exactly: the same lines that a label file beside them has.
-
-Only ``\\n`` ends a line and a ``\\r`` before it is dropped, so a lone ``\\r``, U+2028 or a form feed inside a sentence
-never shifts the line numbers. Reading is streamed; ``.gz`` is recognised by its first bytes, not by its name.
-"""
+"""Sources of rows: what the user names as text, read as often as needed, whole or in the parts that a split makes."""
 
 import glob
-import gzip
 import hashlib
-import io
 import sys
-import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from functools import cached_property
-from itertools import zip_longest
+from itertools import chain, compress, zip_longest
 from pathlib import Path
-from typing import BinaryIO, Literal, NamedTuple, Self
+from typing import Literal, NamedTuple, Self
 
 import numpy as np
+from jaxtyping import Bool, Int64
 
 from seqvae.data.cache import spooled
+from seqvae.data.lines import BLOCK_BYTES, file_lines, is_blank, line_blocks, open_regular, reading
 from seqvae.errors import Location, SeqVAEError
 
 STDIN = "-"
 """How the user names standard input."""
 
-_BOM = b"\xef\xbb\xbf"
-_UTF16 = (b"\xff\xfe", b"\xfe\xff")
-_GZIP = b"\x1f\x8b"
 _DRAW = 0x5EED
 """Seed of the draw of held-out rows: fixed, so that the same file is always split in the same way."""
+
+_BLOCK_ROWS = 1 << 12
 
 
 class Row(NamedTuple):
@@ -43,6 +35,66 @@ class Row(NamedTuple):
     label: str | None = None
     joined: bool = False
     """Whether line breaks inside the text became spaces: a sentence is one line."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Block:
+    """Rows that follow each other: the same as a list of `Row`, at a fraction of the time and memory."""
+
+    numbers: Int64[np.ndarray, " rows"]
+    texts: list[str]
+    labels: list[str | None] | None = None
+    joined: Bool[np.ndarray, " rows"] | None = None
+
+    def rows(self) -> Iterator[Row]:
+        labels = [None] * len(self.texts) if self.labels is None else self.labels
+        joined = [False] * len(self.texts) if self.joined is None else self.joined.tolist()
+        return map(Row, self.numbers.tolist(), self.texts, labels, joined)
+
+    def where(self, mask: Bool[np.ndarray, " rows"]) -> "Block":
+        """The rows at which ``mask`` is True."""
+        if mask.all():
+            return self
+        return Block(
+            numbers=self.numbers[mask],
+            texts=list(compress(self.texts, mask)),
+            labels=None if self.labels is None else list(compress(self.labels, mask)),
+            joined=None if self.joined is None else self.joined[mask],
+        )
+
+    @cached_property
+    def filled(self) -> Bool[np.ndarray, " rows"]:
+        """Which rows are sentences: not blank."""
+        return np.fromiter((not is_blank(text) for text in self.texts), bool, len(self.texts))
+
+
+def gathered(rows: Iterable[Row]) -> Iterator[Block]:
+    """``rows`` in blocks. Those before the one at which reading fails come first."""
+    gathering: list[Row] = []
+    characters, failure = 0, None
+    iterator = iter(rows)
+    while failure is None:
+        try:
+            row = next(iterator, None)
+        except SeqVAEError as error:
+            row, failure = None, error
+        if row is not None:
+            gathering.append(row)
+            characters += len(row.text)
+        if gathering and (row is None or len(gathering) == _BLOCK_ROWS or characters > BLOCK_BYTES):
+            yield _block(gathering)
+            gathering, characters = [], 0
+        if row is None:
+            break
+    if failure is not None:
+        raise failure
+
+
+def _block(rows: list[Row]) -> Block:
+    numbers, texts, labels, joined = zip(*rows, strict=True)
+    return Block(
+        numbers=np.array(numbers, np.int64), texts=list(texts), labels=list(labels), joined=np.array(joined, bool)
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +132,10 @@ class Source(ABC):
     def _all_rows(self) -> Iterator[Row]:
         """Every row, blank ones too, whatever ``part`` says."""
 
+    def _all_blocks(self) -> Iterator[Block]:
+        """The same in blocks: a source that can read many at once has a quicker way."""
+        return gathered(self._all_rows())
+
     def split(self, fraction: float) -> tuple[Self, Self]:
         """(kept, held out): two sources that share out the rows of this one, always in the same way."""
         return replace(self, part="kept", fraction=fraction), replace(self, part="held_out", fraction=fraction)
@@ -88,24 +144,32 @@ class Source(ABC):
         """(number from 1, text) of every row, as `rows` gives them."""
         return ((row.number, row.text) for row in self.rows())
 
+    def texts(self) -> Iterator[str]:
+        """The text of every row, as `rows` gives them."""
+        return chain.from_iterable(block.texts for block in self.blocks())
+
     def rows(self) -> Iterator[Row]:
         """Every row, blank ones too (those of a split source belong to the kept part).
 
         Raises E302 where there is no sentence, E307 where a single one should be shared out, E328 where there are more
         than were counted, and what reading raises.
         """
+        return chain.from_iterable(block.rows() for block in self.blocks())
+
+    def blocks(self) -> Iterator[Block]:
+        """The same rows, many at a time; those before one that cannot be read come before its error."""
         held_out = None if self.part == "all" else self._held_out
         count = 0
-        for row in self._all_rows():
-            if is_blank(row.text):
-                if self.part != "held_out":
-                    yield row
+        for block in self._all_blocks():
+            begin, count = count, count + int(np.count_nonzero(block.filled))
+            if held_out is None:
+                yield block
                 continue
-            if held_out is not None and count == len(held_out):
+            if count > len(held_out):
                 raise changed(self.name)
-            if held_out is None or held_out[count] == (self.part == "held_out"):
-                yield row
-            count += 1
+            chosen = np.full(len(block.texts), self.part == "kept")
+            chosen[block.filled] = held_out[begin:count] == (self.part == "held_out")
+            yield block.where(chosen)
         if count == 0:
             raise SeqVAEError("E302", "the file has no sentences", where=Location(self.name))
 
@@ -123,7 +187,7 @@ class Source(ABC):
     @cached_property
     def _held_out(self) -> np.ndarray:
         """Mask over the sentences: True where held out. Both parts get at least one."""
-        count = sum(not is_blank(row.text) for row in self._all_rows())
+        count = sum(int(np.count_nonzero(block.filled)) for block in self._all_blocks())
         if count == 1:
             raise SeqVAEError(
                 "E307",
@@ -232,6 +296,14 @@ class TextSource(FileSource):
     def _lines(self) -> Iterator[tuple[int, str]]:
         return file_lines(self.path, self.name)
 
+    def _all_blocks(self) -> Iterator[Block]:
+        if self.labels is not None:
+            return super()._all_blocks()
+        blocks = line_blocks(self.path, self.name)
+        return (
+            Block(numbers=np.arange(first, first + len(texts), dtype=np.int64), texts=texts) for first, texts in blocks
+        )
+
 
 def changed(name: str) -> SeqVAEError:
     """What to raise for a text that was written to while it was read: its parts would not belong together."""
@@ -282,55 +354,6 @@ def _misplaced(setting: str, why: str, name: str, instead: str) -> SeqVAEError:
     return SeqVAEError("E223", f"`{setting}` does not go with {name}: {why}", hint=f"use {instead} instead")
 
 
-def file_lines(path: Path, name: str) -> Iterator[tuple[int, str]]:
-    """`text_lines` of a file that the user calls ``name``; raises E301 and E305 besides."""
-    with reading(path, name), _open(path) as file:
-        yield from text_lines(file, name)
-
-
-def raw_lines(path: Path, name: str) -> Iterator[tuple[int, bytes]]:
-    """(line number from 1, its bytes and line end) of every line of a file, plain or gzip; E301, E305 and E306."""
-    with reading(path, name), _open(path) as file:
-        yield from _unpacked_lines(file, name)
-
-
-def text_lines(stream: BinaryIO, name: str) -> Iterator[tuple[int, str]]:
-    """(line number from 1, text) of every line of a binary stream, plain or gzip; blank lines too.
-
-    ``name`` is what errors call the stream. Raises E303 for what is not UTF-8, E304 for a NUL byte, both with the
-    line, and E306 for damaged gzip. Lines come as soon as they are there, so that a pipe is read as it grows.
-    """
-    return ((number, _decode(name, number, raw)) for number, raw in _unpacked_lines(stream, name))
-
-
-def _unpacked_lines(stream: BinaryIO, name: str) -> Iterator[tuple[int, bytes]]:
-    packed = isinstance(stream, io.BufferedReader) and stream.peek(2)[:2] == _GZIP
-    try:
-        yield from enumerate(gzip.GzipFile(fileobj=stream) if packed else stream, 1)
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        what = f"the gzip file is damaged: {error}"
-        raise SeqVAEError("E306", what, where=Location(name), hint="copy or download it again") from None
-
-
-def _decode(name: str, number: int, raw: bytes) -> str:
-    dropped = len(_BOM) if number == 1 and raw.startswith(_BOM) else 0
-    body = raw[dropped:].removesuffix(b"\n").removesuffix(b"\r")
-    try:
-        text = body.decode("utf-8")
-    except UnicodeDecodeError as error:
-        encoding = "utf-16" if raw.startswith(_UTF16) else "latin1"
-        raise SeqVAEError(
-            "E303",
-            f"not UTF-8: byte 0x{body[error.start]:02X} (the column counts bytes)",
-            where=Location(name, number, dropped + error.start + 1),
-            hint=f"convert the file, for example `iconv -f {encoding} -t utf-8 FILE > NEW_FILE`",
-        ) from None
-    if "\0" in text:
-        where = Location(name, number, dropped + body.index(b"\0") + 1)
-        raise SeqVAEError("E304", "a NUL byte: this is no text in UTF-8", where=where, hint="save it as plain text")
-    return text
-
-
 def _size_and_time(path: Path) -> tuple[int, int] | None:
     try:
         found = path.stat()
@@ -340,41 +363,5 @@ def _size_and_time(path: Path) -> tuple[int, int] | None:
 
 
 def _sha256(path: Path, name: str) -> str:
-    with reading(path, name), _open(path) as stream:
+    with reading(path, name), open_regular(path) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def is_blank(text: str) -> bool:
-    """Whether a line has nothing but white space: such a line is no sentence."""
-    return not text or text.isspace()
-
-
-def _open(path: Path) -> BinaryIO:
-    if path.exists() and not path.is_file():
-        # A pipe could be read only once, and a corpus is read several times.
-        raise SeqVAEError(
-            "E305",
-            "a folder, not a file" if path.is_dir() else "not a regular file",
-            where=Location(path),
-            hint="name a text file, plain or gzip",
-        )
-    return path.open("rb")
-
-
-@contextmanager
-def reading(path: Path, name: str) -> Iterator[None]:
-    """Turns what can go wrong with a file into errors that name it as the user did."""
-    try:
-        yield
-    except FileNotFoundError:
-        raise SeqVAEError("E301", "no such file", where=Location(name), hint=_nearest(path)) from None
-    except OSError as error:
-        raise SeqVAEError("E305", f"cannot be read: {error.strerror or error}", where=Location(name)) from None
-
-
-def _nearest(path: Path) -> str:
-    if not path.parent.is_dir():
-        return f"there is no folder {path.parent}; relative paths start at {Path.cwd()}"
-    names = [entry.name for entry in path.parent.iterdir() if entry.is_file()]
-    close = get_close_matches(path.name, names, n=1)
-    return f"did you mean {path.parent / close[0]}?" if close else f"relative paths start at {Path.cwd()}"

@@ -13,8 +13,9 @@ from difflib import get_close_matches
 from itertools import chain
 from pathlib import Path
 
+from seqvae.data.lines import file_lines, reading
 from seqvae.data.quiet import quiet_datasets
-from seqvae.data.sources import FileSource, Row, file_lines, missing_label, reading
+from seqvae.data.sources import FileSource, Row, missing_label
 from seqvae.errors import Location, SeqVAEError
 
 _KINDS = {".jsonl": "jsonl", ".json": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "tsv", ".parquet": "parquet"}

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float32
 
-from seqvae.data.sources import file_lines, reading
+from seqvae.data.lines import file_lines, reading
 from seqvae.errors import Location, SeqVAEError
 
 if TYPE_CHECKING:

@@ -12,7 +12,8 @@ from jaxtyping import Int
 from seqvae.data.catalogue import SPLITS
 from seqvae.data.corpora import DataConfig, resolve
 from seqvae.data.grammar import Grammar
-from seqvae.data.sources import TextSource, file_lines
+from seqvae.data.lines import file_lines
+from seqvae.data.sources import TextSource
 from seqvae.data.store import TokenStore, prepare
 from seqvae.data.tokenizers import Tokenizer
 from seqvae.errors import Location, SeqVAEError

@@ -24,7 +24,7 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
-from seqvae.data.sources import file_lines, is_blank, reading
+from seqvae.data.lines import file_lines, is_blank, reading
 from seqvae.errors import Location, SeqVAEError
 from seqvae.io import storage
 

@@ -12,7 +12,8 @@ import pytest
 from seqvae.data import cache
 from seqvae.data.cache import spooled, sweep, user_cache
 from seqvae.data.corpora import DataConfig, full_paths
-from seqvae.data.sources import open_source, text_lines
+from seqvae.data.lines import text_lines
+from seqvae.data.sources import open_source
 from seqvae.data.store import prepare
 from seqvae.data.word_tokenizer import WordTokenizerConfig
 from seqvae.errors import SeqVAEError

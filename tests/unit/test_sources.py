@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seqvae.data.corpora import DataConfig
-from seqvae.data.sources import TextSource, is_blank
+from seqvae.data.lines import is_blank
+from seqvae.data.sources import TextSource
 from seqvae.data.store import prepare
 from seqvae.data.word_tokenizer import WordTokenizer, WordTokenizerConfig
 from seqvae.errors import SeqVAEError
