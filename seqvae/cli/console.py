@@ -23,6 +23,9 @@ DEBUG = "SEQVAE_DEBUG"
 
 INTERNAL, INTERRUPTED = 1, 130
 
+_UNSEEN = {code: f"\\u{code:04x}" for code in range(127, 160)}
+"""Control characters that JSON leaves as they are, and that steer a terminal."""
+
 _CONTROL = {code: "\N{REPLACEMENT CHARACTER}" for code in [*range(32), *range(127, 160)] if chr(code) != "\t"}
 
 
@@ -50,7 +53,7 @@ def say(text: str) -> None:
 
 def emit_json(value: Any) -> None:
     """Prints one JSON object (or list) on stdout; NaN and infinities are null, NumPy values are unpacked."""
-    sys.stdout.write(json.dumps(jsonable(value), ensure_ascii=False, indent=2, allow_nan=False) + "\n")
+    sys.stdout.write(_json(value, indent=2) + "\n")
     sys.stdout.flush()
 
 
@@ -67,7 +70,7 @@ def emit_lines(lines: Iterable[str]) -> None:
 def emit_json_lines(values: Iterable[Any]) -> None:
     """Prints one JSON object a line on stdout, each as soon as it is there; NaN and infinities are null."""
     for value in values:
-        sys.stdout.write(json.dumps(jsonable(value), ensure_ascii=False, allow_nan=False) + "\n")
+        sys.stdout.write(_json(value) + "\n")
         sys.stdout.flush()
 
 
@@ -75,10 +78,14 @@ def emit_json_list(values: Iterable[Any]) -> None:
     """Prints one JSON list on stdout, an item a line, each as soon as it is there; it never is in memory as a whole."""
     before = "["
     for value in values:
-        sys.stdout.write(f"{before}\n  {json.dumps(jsonable(value), ensure_ascii=False, allow_nan=False)}")
+        sys.stdout.write(f"{before}\n  {_json(value)}")
         sys.stdout.flush()
         before = ","
     sys.stdout.write("[]\n" if before == "[" else "\n]\n")
+
+
+def _json(value: Any, indent: int | None = None) -> str:
+    return json.dumps(jsonable(value), ensure_ascii=False, allow_nan=False, indent=indent).translate(_UNSEEN)
 
 
 def emit_texts(texts: Iterable[str], *, as_json: bool) -> None:

@@ -1,5 +1,6 @@
 """Runs beside one another: seeds of one config together, differences with their noise."""
 
+import contextlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -134,7 +135,11 @@ def _number(run: Measured, metric: str) -> float | None:
     found: Any = run.report
     for part in metric.split("."):
         found = found.get(part) if isinstance(found, Mapping) else None
-    return float(found) if isinstance(found, (int, float)) and not isinstance(found, bool) else None
+    if isinstance(found, bool) or not isinstance(found, (int, float)):
+        return None
+    with contextlib.suppress(OverflowError):  # a whole number of hundreds of digits, in a file of somebody else's
+        return float(found)
+    return None
 
 
 def _error(run: Measured, metric: str) -> float | None:
@@ -172,20 +177,28 @@ def _difference(first: Sequence[Measured], other: Sequence[Measured], metric: st
 def _paired(first: Sequence[Measured], other: Sequence[Measured], metric: str) -> Float[np.ndarray, " R"] | None:
     """Sentence by sentence, the mean over the runs of each group; None where the sentences are not the same."""
     runs, name = [*first, *other], PAIRED.get(metric)
-    marks = {run.report.get("data_fingerprint") for run in runs}
+    marks = {_mark(run) for run in runs}
     if name is None or len(marks) > 1 or None in marks or any(name not in run.by_sentence for run in runs):
+        return None
+    if len({len(run.by_sentence[name]) for run in runs}) > 1:
         return None
     means = [np.mean([run.by_sentence[name] for run in members], axis=0) for members in (first, other)]
     return means[1] - means[0] if len(means[0]) > 1 else None
 
 
+def _mark(run: Measured) -> str | None:
+    """What tells whether two runs were measured on the same sentences and tokens."""
+    mark = run.report.get("data_fingerprint")
+    return None if mark is None else str(mark)
+
+
 def _notes(runs: Sequence[Measured], groups: Sequence[Group]) -> list[str]:
     notes = []
-    if len({run.report.get("data_fingerprint") for run in runs}) > 1:
+    if len({_mark(run) for run in runs}) > 1:
         notes.append("not all runs have the same sentences and tokens: compare nats per character, not perplexities")
-    samples = {run.report.get("iw_samples") for run in runs if run.report.get("latent_dim")}
+    samples = {str(run.report.get("iw_samples")) for run in runs if run.report.get("latent_dim")}
     if len(samples) > 1:
-        shown = ", ".join(map(str, sorted(samples, key=str)))
+        shown = ", ".join(sorted(samples))
         notes.append(f"IW-NLL with different numbers of samples ({shown}): the larger, the tighter")
     if any(len(group.runs) == 1 for group in groups) and len(groups) > 1:
         notes.append("a group of one run says nothing of the noise between seeds: train with other --seed and compare")

@@ -13,11 +13,15 @@ from seqvae.data.tokenizers import load_tokenizer
 from seqvae.errors import SeqVAEError
 from seqvae.io import card, storage
 from seqvae.models.vae import ModelConfig, SeqVAE
+from seqvae.objectives.base import Strategy, overriders
 from seqvae.objectives.registry import AnyStrategyConfig, build_strategy
 from seqvae.textvae import TextVAE
 
 WEIGHTS, CONFIG, TOKENIZER, EVALUATION = "model.safetensors", "config.json", "tokenizer", "eval.json"
 RUN_CONFIG = "config.yaml"
+
+_REAL = {"F16", "BF16", "F32", "F64"}
+"""Kinds of numbers that weights may be saved in; they are used in that of the model."""
 
 
 class Description(BaseModel):
@@ -68,7 +72,7 @@ def keep_evaluation(
     holds other weights by now than those that were measured, ``weights_sha256``: a run that goes on saves its best
     model anew.
     """
-    present = storage.read_json(folder / EVALUATION) if (folder / EVALUATION).exists() else {}
+    present = _evaluations(folder)
     with storage.atomic_folder(folder, amend=True) as temporary:
         storage.write_json(temporary / EVALUATION, present | {split: report})
         tensors = {name: torch.from_numpy(values) for name, values in (by_sentence or {}).items()}
@@ -81,16 +85,26 @@ def keep_evaluation(
 def kept_evaluation(path: str | Path, split: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """What `keep_evaluation` wrote: the numbers of a split, and the nats of each sentence by name.
 
-    Raises E294 where this split of the model in ``path`` has not been measured.
+    Raises E294 where this split of the model in ``path`` has not been measured, E401 where the file is damaged.
     """
     folder = model_folder(Path(path))
-    present = storage.read_json(folder / EVALUATION) if (folder / EVALUATION).exists() else {}
-    if not isinstance(present, dict) or split not in present:
+    present = _evaluations(folder)
+    if split not in present:
         hint = f"measure it: `seqvae eval --model {path} --split {split}`"
         raise SeqVAEError("E294", f"the {split} split has not been measured", where=str(folder), hint=hint)
     file = folder / sentences_file(split)
     tensors = storage.load_tensors(file) if file.is_file() else {}
-    return present[split], {name: tensor.numpy() for name, tensor in tensors.items()}
+    if any(tensor.dim() != 1 or not tensor.is_floating_point() for tensor in tensors.values()):
+        raise _damaged(folder, f"{file.name} holds something other than a number for each sentence")
+    return present[split], {name: tensor.double().numpy() for name, tensor in tensors.items()}
+
+
+def _evaluations(folder: Path) -> dict[str, dict[str, Any]]:
+    """The numbers of each split that was measured."""
+    present = storage.read_json(folder / EVALUATION) if (folder / EVALUATION).exists() else {}
+    if not isinstance(present, dict) or not all(isinstance(report, dict) for report in present.values()):
+        raise _damaged(folder, f"{EVALUATION} does not hold the numbers of each split")
+    return present
 
 
 def sentences_file(split: str) -> str:
@@ -108,31 +122,57 @@ def load(path: str | Path, *, device: str | torch.device = "cpu") -> TextVAE:
     storage.verify(folder)
     # Taken before the weights are read: a run that saves anew in between makes it too old, never too new.
     weights_sha256 = storage.recorded_sha256(folder, WEIGHTS)
-    description = _describe(folder)
+    description = describe(folder)
     tokenizer = load_tokenizer(folder / TOKENIZER)
+    check_weights(folder, description, tokenizer.vocab_size)
     weights = storage.load_tensors(folder / WEIGHTS)
-    if tokenizer.vocab_size != description.vocab_size:
-        raise _unfit(folder, "vocabulary size")
-    with torch.device("meta"):  # shapes only: a description that lies about its sizes takes no memory
-        expected = {name: tensor.shape for name, tensor in _build(folder, description).state_dict().items()}
-    found = {name: tensor.shape for name, tensor in weights.items()}
-    if expected != found:
-        wrong = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
-        raise _unfit(folder, ", ".join(wrong[:3]))
     with torch.random.fork_rng(devices=[]):  # the first weights are drawn; a caller's random numbers stay his own
         model = _build(folder, description)
-    model.refiners = tuple(build_strategy(config) for config in description.refiners)
+    model.refiners = _refiners(folder, description)
     model.load_state_dict(weights)
     vae = TextVAE(model, tokenizer, noiseless=description.noiseless)
     vae.weights_sha256 = weights_sha256
     return vae.to(device)
 
 
+def check_weights(folder: Path, description: Description, vocab_size: int) -> None:
+    """Raises E405 unless tokenizer, description and the header of the weights are those of one model.
+
+    Nothing of the size that any of them claims is held in memory: what is read afterwards is no larger than the file.
+    """
+    if vocab_size != description.vocab_size:
+        raise _unfit(folder, "vocabulary size")
+    with torch.device("meta"):  # shapes only
+        expected = _build(folder, description).state_dict()
+    found = storage.tensor_shapes(folder / WEIGHTS)
+    wrong = sorted(name for name in expected.keys() | found.keys() if not _fits(expected.get(name), found.get(name)))
+    if wrong:
+        raise _unfit(folder, ", ".join(wrong[:3]))
+
+
+def _fits(expected: torch.Tensor | None, found: tuple[str, tuple[int, ...]] | None) -> bool:
+    if expected is None or found is None:
+        return False
+    kind, shape = found
+    return shape == tuple(expected.shape) and (kind in _REAL) == expected.is_floating_point()
+
+
 def _build(folder: Path, description: Description) -> SeqVAE:
     try:
         return SeqVAE(description.model, description.vocab_size, description.labels)
+    except SeqVAEError as error:  # a mistake of the user's in training; here the file's
+        raise _damaged(folder, f"{CONFIG} is not a model description: {error.what}") from None
     except (RuntimeError, OverflowError, TypeError) as error:  # what torch says to sizes that cannot be
         raise _unfit(folder, f"its sizes cannot be: {error}") from None
+
+
+def _refiners(folder: Path, description: Description) -> tuple[Strategy, ...]:
+    refiners = tuple(build_strategy(config) for config in description.refiners)
+    idle = sorted({refiner.name for refiner in refiners} - {one.name for one in overriders(refiners, "refine")})
+    if idle or len({refiner.name for refiner in refiners}) < len(refiners):
+        what = f"`{idle[0]}` does nothing in a trained model" if idle else "a method stands twice"
+        raise _damaged(folder, f"{CONFIG} is not a model description: refiners: {what}")
+    return refiners
 
 
 def _unfit(folder: Path, what: str) -> SeqVAEError:
@@ -157,7 +197,8 @@ def model_folder(path: Path) -> Path:
     raise SeqVAEError("E404", what, where=str(path), hint="give a run folder (or its `model/`) with `--model`")
 
 
-def _describe(folder: Path) -> Description:
+def describe(folder: Path) -> Description:
+    """What ``config.json`` of a model folder says. Raises E402, E401, E403 where it is missing, damaged or newer."""
     raw = storage.read_json(folder / CONFIG)
     version = raw.get("schema_version") if isinstance(raw, dict) else None
     if isinstance(version, int) and version > storage.SCHEMA_VERSION:
@@ -172,5 +213,8 @@ def _describe(folder: Path) -> Description:
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
-        what = f"{CONFIG} is not a model description: {place}: {first['msg']}"
-        raise SeqVAEError("E401", what, where=str(folder), hint="the file was changed; copy the folder again") from None
+        raise _damaged(folder, f"{CONFIG} is not a model description: {place}: {first['msg']}") from None
+
+
+def _damaged(folder: Path, what: str) -> SeqVAEError:
+    return SeqVAEError("E401", what, where=str(folder), hint="the file was changed; copy the folder again")

@@ -26,7 +26,8 @@ MANIFEST = "MANIFEST.json"
 SCHEMA_VERSION = 1
 """Version of the layout of our folders; a folder with a higher one was saved by a newer seqvae."""
 
-MAX_JSON_BYTES = 256 * 2**20
+MAX_JSON_BYTES, MAX_JSON_VALUES = 64 * 2**20, 4_000_000
+"""Bounds of a JSON file. A value of three bytes (`{},`) takes a hundred in memory, so their number is bounded too."""
 MAX_HEADER_BYTES = 16 * 2**20
 """A tensor file's header is a few hundred bytes per tensor: anything near this bound is not ours."""
 
@@ -118,12 +119,19 @@ def remove_folder(path: str | os.PathLike[str]) -> None:
 
 
 def verify(folder: str | os.PathLike[str]) -> None:
-    """Checks a folder against its manifest, every byte of it.
+    """Checks a folder against its manifest, every byte of it, and raises the first of its :func:`faults`."""
+    for fault in faults(folder):
+        raise fault
+
+
+def faults(folder: str | os.PathLike[str]) -> Iterator[SeqVAEError]:
+    """What is wrong with a folder by its manifest, file by file.
 
     Names that begin with a dot at the top of the folder are no part of it (editors and Git leave such files).
 
-    Raises SeqVAEError: E402 where the folder, its manifest or a file is missing, E403 where a newer seqvae saved it,
-    E401 where it is damaged or holds what it should not (a link, an extra file, a path that leads outside).
+    E402 where the folder, its manifest or a file is missing, E403 where a newer seqvae saved it, E401 where it is
+    damaged or holds what it should not (a link, an extra file, a path that leads outside). What leaves nothing else to
+    look at is raised.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -136,15 +144,15 @@ def verify(folder: str | os.PathLike[str]) -> None:
         present = _files(folder)
         for name in sorted(expected.keys() - present):
             hint = "the folder is only partly copied: copy it again, or use another checkpoint"
-            raise SeqVAEError("E402", f"`{name}` is missing", where=str(folder / name), hint=hint)
+            yield SeqVAEError("E402", f"`{name}` is missing", where=str(folder / name), hint=hint)
         for name in sorted(present - expected.keys()):
-            raise _damaged(folder / name, f"`{name}` does not belong here", hint="remove it, if you put it there")
-        for name, entry in expected.items():
-            size = (folder / name).stat().st_size
+            yield _damaged(folder / name, f"`{name}` does not belong here", hint="remove it, if you put it there")
+        for name in sorted(expected.keys() & present):
+            entry, size = expected[name], (folder / name).stat().st_size
             if size != entry["size"]:
-                raise _damaged(folder / name, f"`{name}` is damaged: it has {size} bytes, not {entry['size']}")
-            if sha256_file(folder / name) != entry["sha256"]:
-                raise _damaged(folder / name, f"`{name}` is damaged: its sha256 is not the one in {MANIFEST}")
+                yield _damaged(folder / name, f"`{name}` is damaged: it has {size} bytes, not {entry['size']}")
+            elif sha256_file(folder / name) != entry["sha256"]:
+                yield _damaged(folder / name, f"`{name}` is damaged: its sha256 is not the one in {MANIFEST}")
 
 
 def recorded_sha256(folder: str | os.PathLike[str], name: str) -> str | None:
@@ -199,13 +207,19 @@ def read_json(path: str | os.PathLike[str]) -> Any:
         if path.stat().st_size > MAX_JSON_BYTES:
             raise _damaged(path, f"`{path.name}` is larger than {MAX_JSON_BYTES // 2**20} MB")
         content = path.read_bytes()
+    if content.count(b",") > MAX_JSON_VALUES:
+        raise _damaged(path, f"`{path.name}` holds more than {MAX_JSON_VALUES:,} values")
     try:
-        return json.loads(content.decode("utf-8"))
+        return json.loads(content.decode("utf-8"), parse_constant=_no_number)
     except json.JSONDecodeError as error:
         where = Location(path, error.lineno, error.colno)
         raise _damaged(where, f"`{path.name}` is not JSON: {error.msg}") from error
     except (ValueError, RecursionError) as error:  # not UTF-8, a number of thousands of digits, nested too deeply
         raise _damaged(path, f"`{path.name}` is not JSON: {error}") from error
+
+
+def _no_number(constant: str) -> None:
+    raise ValueError(f"{constant} is no number")
 
 
 def jsonable(value: Any) -> Any:
@@ -239,9 +253,22 @@ def load_tensors(path: str | os.PathLike[str]) -> dict[str, "Tensor"]:
 
     Raises SeqVAEError: E402 where the file is missing, E401 where it is not a whole safetensors file.
     """
+    with _tensor_file(Path(path)) as file:
+        # The clone lets go of the file: a mapped tensor would follow what happens to it.
+        return {name: file.get_tensor(name).clone() for name in sorted(file.keys())}
+
+
+def tensor_shapes(path: str | os.PathLike[str]) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Kind (``F32``, ``I64``) and shape of each tensor of a file, by its header alone. Errors as `load_tensors`."""
+    with _tensor_file(Path(path)) as file:
+        slices = {name: file.get_slice(name) for name in sorted(file.keys())}
+        return {name: (each.get_dtype(), tuple(each.get_shape())) for name, each in slices.items()}
+
+
+@contextlib.contextmanager
+def _tensor_file(path: Path) -> Iterator[Any]:
     from safetensors import SafetensorError, safe_open
 
-    path = Path(path)
     if not path.is_file():
         raise SeqVAEError("E402", f"`{path.name}` is missing", where=str(path), hint="check the path, or copy it again")
     with storage_errors(path), open(path, "rb") as file:
@@ -250,8 +277,7 @@ def load_tensors(path: str | os.PathLike[str]) -> dict[str, "Tensor"]:
         raise _damaged(path, f"`{path.name}` is damaged: its header claims {header_bytes} bytes")
     try:
         with storage_errors(path), safe_open(path, framework="pt", device="cpu") as file:
-            # The clone lets go of the file: a mapped tensor would follow what happens to it.
-            return {name: file.get_tensor(name).clone() for name in sorted(file.keys())}
+            yield file
     except SafetensorError as error:
         raise _damaged(path, f"`{path.name}` is damaged: {error}") from error
 
@@ -291,6 +317,8 @@ def _write_manifest(folder: Path) -> None:
 def _read_manifest(folder: Path) -> dict[str, dict[str, Any]]:
     """The entries of a manifest, once their names and types are known to be harmless."""
     path = folder / MANIFEST
+    if path.is_symlink():
+        raise _damaged(path, f"{MANIFEST} is a link", hint="replace it by the file itself")
     manifest = read_json(path)
     version = manifest.get("schema_version") if isinstance(manifest, dict) else None
     if isinstance(version, int) and version > SCHEMA_VERSION:

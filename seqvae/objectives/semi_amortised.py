@@ -26,7 +26,9 @@ class SemiAmortisedConfig(StrategyConfig):
     """Settings of ``semi_amortised``, saved with the model."""
 
     name: Literal["semi_amortised"] = "semi_amortised"
-    steps: int = Field(5, ge=1, description="gradient steps on mean and log-variance of each sentence, in use too")
+    steps: int = Field(
+        5, ge=1, le=1000, description="gradient steps on mean and log-variance of each sentence, in use too"
+    )
     lr: float = Field(0.5, gt=0, description="length of a step per unit of gradient")
     momentum: float = Field(0.5, ge=0, lt=1, description="momentum of the steps")
     clip_norm: float = Field(1.0, gt=0, description="largest norm of the gradient of one sentence")
