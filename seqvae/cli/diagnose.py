@@ -25,9 +25,6 @@ from seqvae.cli.progress import evaluation_display
 if TYPE_CHECKING:
     from seqvae.evaluation.diagnosis import Diagnosis, Unit
 
-QUICK = {"iw_samples": 5, "reconstructions": 1}
-"""The verdict rests on MI and the gaps: few samples of z will do, and nothing is read from reconstructions."""
-
 
 @run_verb()
 def diagnose(
@@ -45,6 +42,7 @@ def diagnose(
     is that z tells of its sentence (MI) and that the decoder misses it (swap gap). What to try comes as commands, the
     most promising first, each with its reason.
     """
+    from seqvae.evaluation.diagnosis import QUICK
     from seqvae.evaluation.diagnosis import diagnose as judge
     from seqvae.evaluation.report import EvalConfig
     from seqvae.textvae import evaluate

@@ -110,6 +110,22 @@ def split_to_measure(folder: Path, split: Split | None, file: Path | None) -> Sp
     return "valid"
 
 
+def text_settings(
+    folder: Path, split: Split, file: Path | None, **reading: str | bool | None
+) -> tuple["DataConfig", Split]:
+    """What `read_sentences` reads: the settings of the text, and which split of it."""
+    from seqvae.data.corpora import DataConfig
+
+    given = {name: value for name, value in reading.items() if value is not None}
+    if file is not None:
+        return DataConfig(test=file, **given), "test"
+    config = run_config(folder)
+    if config is None:
+        what = "this model folder does not say which text it belongs to"
+        raise SeqVAEError("E214", what, where=str(folder), hint="name a text file with `--input FILE`")
+    return config.data.model_copy(update=given), split
+
+
 def read_sentences(
     folder: Path, vae: "TextVAE", split: Split, file: Path | None, **reading: str | bool | None
 ) -> "TokenStore":
@@ -117,17 +133,9 @@ def read_sentences(
 
     ``reading``: settings of ``data``, such as ``text_column``, in place of those of the run; None leaves them.
     """
-    from seqvae.data.corpora import DataConfig
     from seqvae.data.store import prepare
 
-    given = {name: value for name, value in reading.items() if value is not None}
-    if file is not None:
-        data, split = DataConfig(test=file, **given), "test"
-    elif (config := run_config(folder)) is not None:
-        data = config.data.model_copy(update=given)
-    else:
-        what = "this model folder does not say which text it belongs to"
-        raise SeqVAEError("E214", what, where=str(folder), hint="name a text file with `--input FILE`")
+    data, split = text_settings(folder, split, file, **reading)
     try:
         prepared = prepare(data, vae.tokenizer, splits=[split], classes=vae.labels)
     except SeqVAEError as error:
