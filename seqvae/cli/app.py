@@ -19,6 +19,7 @@ from seqvae.cli.init import init
 from seqvae.cli.latent import analogy, neighbors, shift, traverse
 from seqvae.cli.train import train
 from seqvae.cli.usage import verbs
+from seqvae.cli.validate import validate
 
 EXAMPLES = """\b
 For instance:
@@ -50,6 +51,7 @@ app.add_typer(config.app)
 app.add_typer(data.app)
 app.add_typer(runs.app)
 app.add_typer(methods.app)
+app.command()(validate)
 app.command()(explain)
 app.command()(doctor)
 

@@ -1,10 +1,8 @@
 """``seqvae doctor``."""
 
-from dataclasses import asdict
-
-from seqvae.cli.console import emit_json, emit_lines, run_verb
+from seqvae.cli.console import run_verb
+from seqvae.cli.findings import show_findings
 from seqvae.cli.options import JsonOption
-from seqvae.errors import SeqVAEError
 
 
 @run_verb()
@@ -15,15 +13,4 @@ def doctor(json: JsonOption = False) -> None:
     """
     from seqvae.health import examine
 
-    findings = []
-    for finding in examine():
-        findings.append(finding)
-        if not json:
-            emit_lines([f"{finding.status:<8} {finding.name:<11} {finding.found}"])
-            emit_lines([f"{'':<20} next: {finding.next}"] if finding.next else [])
-    failed = [finding.name for finding in findings if finding.status == "failed"]
-    if json:
-        emit_json({"ok": not failed, "checks": [asdict(finding) for finding in findings]})
-    if failed:
-        what = f"{len(failed)} of {len(findings)} checks failed: {', '.join(failed)}"
-        raise SeqVAEError("E268", what, hint="each names its next step above")
+    show_findings(examine(), kind="checks", code="E268", as_json=json)

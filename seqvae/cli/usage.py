@@ -57,7 +57,8 @@ class Verbs(TyperGroup):
 
 def _nearest_verb(group: TyperGroup, wrong: str) -> str:
     known = list(group.commands)
-    near = difflib.get_close_matches(wrong, known, n=1) or [verb for verb in known if wrong.startswith(verb)]
+    longer = [verb for verb in known if wrong.startswith(verb)]  # `evaluate` is meant for `eval`, not for `validate`
+    near = longer or difflib.get_close_matches(wrong, known, n=1)
     return f"did you mean `{near[0]}`?" if near else f"the verbs are: {', '.join(known)}"
 
 

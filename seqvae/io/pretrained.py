@@ -99,6 +99,11 @@ def kept_evaluation(path: str | Path, split: str) -> tuple[dict[str, Any], dict[
     return present[split], {name: tensor.double().numpy() for name, tensor in tensors.items()}
 
 
+def evaluated_splits(folder: Path) -> list[str]:
+    """The splits that `keep_evaluation` wrote down."""
+    return sorted(_evaluations(folder))
+
+
 def _evaluations(folder: Path) -> dict[str, dict[str, Any]]:
     """The numbers of each split that was measured."""
     present = storage.read_json(folder / EVALUATION) if (folder / EVALUATION).exists() else {}

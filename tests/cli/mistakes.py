@@ -295,6 +295,8 @@ MODEL = [
     Mistake(name="model-without-manifest", command="sample -n 1 --model runs/vae", model=_remove("MANIFEST.json")),
     Mistake(name="model-damaged-weights", command="sample -n 1 --model runs/vae", model=_damage("model.safetensors")),
     Mistake(name="model-damaged-config", command="eval --model runs/vae", model=_damage("config.json")),
+    Mistake(name="validate-no-such-folder", command="validate runs/nope"),
+    Mistake(name="validate-damaged", command="validate runs/vae", model=_damage("config.json")),
     Mistake(name="model-newer", command="sample -n 1 --model runs/vae", model=_newer),
     Mistake(name="model-language-model-has-no-code", command="interpolate a b --model runs/lm", model=as_they_are),
     Mistake(name="model-autoencoder-has-no-prior", command="sample --from prior --model runs/ae", model=as_they_are),

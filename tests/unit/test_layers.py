@@ -39,6 +39,7 @@ LAYERS = {
     "seqvae.training": 3,
     "seqvae.textvae": 3,
     "seqvae.health": 3,
+    "seqvae.inspection": 3,
     "seqvae.speed": 3,
     "seqvae.io.pretrained": 3,
     "seqvae.io.hub": 3,
