@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-_FLUSH_ITEMS = 1 << 20
+_BUFFER_BYTES = 1 << 20
 _HEADER_BYTES = 128
 
 
@@ -12,15 +12,13 @@ class ArrayWriter:
     """Appends numbers to a new .npy file whose length is not known beforehand; memory stays flat."""
 
     def __init__(self, path: Path, dtype: str):
-        self.items, self.dtype, self._buffer = 0, dtype, []
-        self._file = path.open("wb")
+        self.items, self.dtype = 0, dtype
+        self._file = path.open("wb", buffering=_BUFFER_BYTES)
         self._file.write(bytes(_HEADER_BYTES))
 
-    def extend(self, values: list[int]) -> None:
-        self._buffer += values
+    def extend(self, values: np.ndarray) -> None:
+        self._file.write(values.astype(self.dtype, casting="same_kind", copy=False).data)
         self.items += len(values)
-        if len(self._buffer) >= _FLUSH_ITEMS:
-            self._flush()
 
     def __enter__(self) -> "ArrayWriter":
         return self
@@ -28,13 +26,8 @@ class ArrayWriter:
     def __exit__(self, *raised: object) -> None:
         with self._file:
             if raised[0] is None:
-                self._flush()
                 self._file.seek(0)
                 self._file.write(_header(self.dtype, self.items))
-
-    def _flush(self) -> None:
-        self._file.write(np.asarray(self._buffer, dtype=self.dtype).tobytes())
-        self._buffer = []
 
 
 def map_array(path: Path, dtype: str, items: int) -> np.ndarray:

@@ -2,11 +2,13 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Literal, SupportsInt
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from seqvae.data.tokenizer_file import ListedTokenizer, Normalization, fold, is_surrogate
+from seqvae.data.sampling import SAMPLE_LINES, SAMPLE_LINES_IS, counted
+from seqvae.data.tokenizer_file import KnownIds, ListedTokenizer, Normalization, fold, is_surrogate
 from seqvae.errors import SeqVAEError
 from seqvae.specials import SPECIALS, UNK
 
@@ -22,6 +24,7 @@ class CharTokenizerConfig(BaseModel):
     )
     min_freq: int = Field(1, ge=1, description="A character must occur this many times in the training text.")
     lowercase: bool = Field(False, description="Read every character in lower case.")
+    sample_lines: int = Field(SAMPLE_LINES, ge=1, description=SAMPLE_LINES_IS)
     normalization: Normalization = Field(
         "none",
         description="Unicode form to read the text in: none (exact), NFC (accents composed), NFKC (variants replaced).",
@@ -38,13 +41,6 @@ class _CharFile(BaseModel):
     lowercase: bool
     normalization: Normalization
     characters: list[str]
-
-
-class _Ids(dict[str, int]):
-    """Ids by character. A lookup that finds nothing gives UNK, at the speed of a plain dict for what it knows."""
-
-    def __missing__(self, character: str) -> int:
-        return UNK
 
 
 class CharTokenizer(ListedTokenizer):
@@ -69,7 +65,7 @@ class CharTokenizer(ListedTokenizer):
         if problem:
             raise SeqVAEError("E410", f"not a vocabulary: {problem}")
         self._shown = [*SPECIALS, *self.characters]
-        self._ids = _Ids({character: index for index, character in enumerate(self.characters, len(SPECIALS))})
+        self._ids = KnownIds({character: index for index, character in enumerate(self.characters, len(SPECIALS))})
 
     def _problem(self) -> str | None:
         for character in self.characters:
@@ -82,14 +78,13 @@ class CharTokenizer(ListedTokenizer):
 
     @classmethod
     def train(cls, lines: Iterable[str], config: CharTokenizerConfig) -> "CharTokenizer":
-        """The characters of ``lines`` (blank ones are no sentences): most frequent first, ties by code point.
+        """The characters of a sample of ``lines`` (blank ones are none): most frequent first, ties by code point.
 
         Raises E311 where no character is frequent enough.
         """
-        counts: Counter[str] = Counter()
-        for line in lines:
-            if not line.isspace():
-                counts.update(fold(line, config.lowercase, config.normalization))
+        sentences = (line for line in lines if not line.isspace())
+        folded = partial(fold, lowercase=config.lowercase, normalization=config.normalization)
+        counts = counted(sentences, folded, config.sample_lines)
         frequent = sorted(
             (-count, character)
             for character, count in counts.items()

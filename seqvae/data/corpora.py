@@ -62,6 +62,12 @@ class DataConfig(BaseModel):
     too_long: Literal["drop", "truncate", "error"] = Field(
         "drop", description="What is done with a sentence longer than max_length."
     )
+    workers: int | None = Field(
+        None,
+        ge=1,
+        description="Processes that tokenize a large text (a small one takes one); null means one for each processor "
+        "core. What they make does not depend on it.",
+    )
     batch_size: int = Field(32, ge=1, description="Sentences in a batch.")
     batch_tokens: int | None = Field(
         None, ge=1, description="Tokens in a batch, padding included (sentences times longest); replaces batch_size."

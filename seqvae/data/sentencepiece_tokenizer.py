@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import random
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Literal, SupportsInt
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from seqvae.data.sampling import reservoir
 from seqvae.data.tokenizer_file import (
     FILE_NAME,
     Normalization,
@@ -29,8 +29,6 @@ MODEL_NAME = "tokenizer.model"
 MAX_MODEL_BYTES, MAX_PIECES = 32 * 2**20, 2**20
 """Bounds for a file that may come from anywhere; a quarter of a million pieces, as large as in use, take 5 MB."""
 
-_DRAW = 0x5EED
-"""Seed of the training sample: fixed, so that equal text gives equal pieces."""
 LEARNED_CHARACTERS = 4_000
 """Of a longer line only so many characters are learned from: without spaces, it takes time and memory by its length."""
 
@@ -145,8 +143,9 @@ class SentencePieceTokenizer(SavedTokenizer):
         large or too small for it, E316 for what else SentencePiece objects to.
         """
         folding = {"lowercase": config.lowercase, "normalization": config.normalization}
-        texts = (fold(line, **folding)[:LEARNED_CHARACTERS] for line in lines if not line.isspace())
-        return cls(_learn(_sample(texts, config.sample_lines), config), **folding, space_before=True)
+        sentences = (line for line in lines if not line.isspace())
+        texts = reservoir(sentences, config.sample_lines, lambda line: fold(line, **folding)[:LEARNED_CHARACTERS])
+        return cls(_learn(texts, config), **folding, space_before=True)
 
     @classmethod
     def from_model(cls, config: SentencePieceTokenizerConfig) -> "SentencePieceTokenizer":
@@ -263,17 +262,6 @@ def _is_apart(processor: "SentencePieceProcessor", index: int) -> bool:
 def _piece_bytes(processor: "SentencePieceProcessor", index: int) -> bytes:
     piece = processor.id_to_piece(index)
     return bytes([int(piece[3:5], 16)]) if processor.is_byte(index) else piece.replace(_SPACE, " ").encode()
-
-
-def _sample(texts: Iterable[str], size: int) -> list[str]:
-    """At most ``size`` of the texts, each with the same chance, in one pass (reservoir sampling, algorithm R)."""
-    draw, kept = random.Random(_DRAW), []
-    for number, text in enumerate(texts):
-        if number < size:
-            kept.append(text)
-        elif (place := draw.randrange(number + 1)) < size:
-            kept[place] = text
-    return kept
 
 
 def _learnable(texts: Iterable[str]) -> Iterator[str]:

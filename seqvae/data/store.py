@@ -8,34 +8,35 @@ tokenizer, names of the classes). `prepare` makes stores once and keeps them in 
 
 import hashlib
 import json
-from collections.abc import Collection, Iterable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from jaxtyping import Int32, Int64, Integer
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ValidationError
 
-from seqvae.data.arrays import ArrayWriter, map_array
+from seqvae.data.arrays import map_array
 from seqvae.data.cache import kept, sweep, user_cache
 from seqvae.data.corpora import DataConfig, corpus_notes, resolve
-from seqvae.data.labels import class_names, class_number
+from seqvae.data.labels import class_names
 from seqvae.data.row_encoder import RowEncoder, StoreStats
-from seqvae.data.sources import Source, is_blank
+from seqvae.data.sampling import one_in
+from seqvae.data.sources import Source
+from seqvae.data.store_files import FILE_NAME, SCHEMA_VERSION, Description, OnLines, write_store
 from seqvae.data.tokenizers import Tokenizer, TokenizerConfig, given_tokenizer, load_tokenizer, train_tokenizer
-from seqvae.errors import Location, SeqVAEError
+from seqvae.errors import SeqVAEError
 from seqvae.io import storage
 
-SCHEMA_VERSION = 1
-FILE_NAME = "store.json"
 HIGH_UNKNOWN_RATE = 0.05
 """Above this share of unknown tokens the user is told."""
 
 MOST_TOKENS = 100_000
 """A longer sentence is refused where `data.max_length` does not say what to do with it: it would fill any memory."""
+
+OnProgress = Callable[[str, int], None]
+"""Is told what is being made ("vocabulary", or the name of a split) and how many more lines are done."""
 
 
 class TokenStore:
@@ -65,17 +66,16 @@ class TokenStore:
     @classmethod
     def from_texts(cls, texts: Iterable[str], tokenizer: Tokenizer) -> "TokenStore":
         """A store in memory, one row for each text in its order; an empty text is a sentence of BOS and EOS alone."""
-        encoder = RowEncoder(tokenizer)
-        encoded = [encoder.encode(row, text) for row, text in enumerate(texts, 1)]
-        offsets = np.zeros(len(encoded) + 1, np.int64)
-        np.cumsum([len(ids) for ids in encoded], out=offsets[1:])
-        flat = (token for ids in encoded for token in ids)
-        tokens = np.fromiter(flat, dtype=_token_type(tokenizer.vocab_size), count=int(offsets[-1]))
+        encoded = RowEncoder(tokenizer=tokenizer).encode(list(texts))
+        offsets = np.zeros(len(encoded.lengths) + 1, np.int64)
+        np.cumsum(encoded.lengths, out=offsets[1:])
         digest = hashlib.sha256(tokenizer.fingerprint().encode())
         digest.update(offsets.tobytes())
-        digest.update(tokens.tobytes())
-        lines = np.arange(1, len(encoded) + 1, dtype=np.int64)
-        return cls(tokens=tokens, offsets=offsets, lines=lines, stats=encoder.stats(), fingerprint=digest.hexdigest())
+        digest.update(encoded.tokens.tobytes())
+        lines = np.arange(1, len(offsets), dtype=np.int64)
+        return cls(
+            tokens=encoded.tokens, offsets=offsets, lines=lines, stats=encoded.stats, fingerprint=digest.hexdigest()
+        )
 
     @classmethod
     def from_ids(cls, sentences: Sequence[Integer[np.ndarray, " _"] | Sequence[int]]) -> "TokenStore":
@@ -107,7 +107,7 @@ class TokenStore:
         """Maps a store from disk in constant time; raises E401 for one that is not whole."""
         folder = Path(folder)
         try:
-            described = _Description.model_validate_json((folder / FILE_NAME).read_bytes())
+            described = Description.model_validate_json((folder / FILE_NAME).read_bytes())
             offsets = map_array(folder / "offsets.npy", "<i8", described.stats.rows + 1)
             # A row has its predicted tokens (EOS among them) and one BOS.
             size = described.stats.tokens + described.stats.rows
@@ -136,75 +136,10 @@ class TokenStore:
             raise IndexError(f"row {row} of {len(self)}")
         return self.tokens[self.offsets[row] : self.offsets[row + 1]]
 
-    @cached_property
+    @property
     def lengths(self) -> Int64[np.ndarray, " rows"]:
         """Tokens of every row, BOS and EOS counted."""
         return np.diff(self.offsets)
-
-
-def write_store(
-    folder: Path, source: Source, encoder: RowEncoder, *, fingerprint: str, classes: Sequence[str] | None = None
-) -> None:
-    """Writes the rows of ``source`` as a store into the empty ``folder``, in memory that does not grow with the text.
-
-    Blank rows are dropped and counted. With ``classes`` each row has a label, which is one of them (else E325). Raises
-    E312 where no row is left.
-    """
-    token_type = _token_type(encoder.tokenizer.vocab_size)
-    with ExitStack() as stack:
-        arrays = {"tokens": token_type, "offsets": "<i8", "lines": "<i8"} | (
-            {} if classes is None else {"labels": "<i4"}
-        )
-        writers = {name: stack.enter_context(ArrayWriter(folder / f"{name}.npy", arrays[name])) for name in arrays}
-        class_of = {name: number for number, name in enumerate(classes or ())}
-        writers["offsets"].extend([0])
-        for row in source.rows():
-            if is_blank(row.text):
-                encoder.blank_dropped += 1
-                continue
-            label = None if classes is None else class_number(row, class_of, source)
-            ids = encoder.encode(row.number, row.text)
-            if ids is None:
-                continue
-            encoder.joined += row.joined
-            writers["tokens"].extend(ids)
-            writers["offsets"].extend([writers["tokens"].items])
-            writers["lines"].extend([row.number])
-            if label is not None:
-                writers["labels"].extend([label])
-    stats = encoder.stats()
-    if stats.rows == 0:
-        raise SeqVAEError(
-            "E312",
-            f"no sentence is left: all {stats.too_long} are longer than data.max_length={encoder.max_length}",
-            where=Location(encoder.name),
-            hint="raise `data.max_length`, or set `data.too_long` to truncate",
-        )
-    description = _Description(
-        schema_version=SCHEMA_VERSION,
-        fingerprint=fingerprint,
-        source=source.identity(),
-        tokenizer=encoder.tokenizer.fingerprint(),
-        token_type=token_type,
-        stats=stats,
-        classes=None if classes is None else list(classes),
-    )
-    storage.write_json(folder / FILE_NAME, description.model_dump())
-
-
-class _Description(BaseModel):
-    """What stands in ``store.json``."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-    schema_version: Literal[1]
-    fingerprint: str
-    source: dict[str, object]
-    tokenizer: str
-    token_type: Literal["<u2", "<u4"]
-    stats: StoreStats
-    classes: list[str] | None = None
-    """Names of the classes that ``labels.npy`` numbers; stores made before there were labels have none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -227,6 +162,7 @@ def prepare(
     cache: Path | None = None,
     splits: Collection[str] | None = None,
     classes: Sequence[str] | None = None,
+    on_progress: OnProgress = lambda what, lines: None,
 ) -> Prepared:
     """The text of ``data`` as token stores: made once, then found in the cache by what they were made from.
 
@@ -234,8 +170,10 @@ def prepare(
     ``splits`` names those wanted (default: all there are). ``cache`` defaults to ``$SEQVAE_CACHE``, else the user's
     cache folder. Where rows have labels, ``classes`` are those of a saved model; default: those of the training text,
     or without it those of the splits wanted.
-    Several processes may prepare at once. Raises what `resolve` and reading raise, E313 for training and validation
-    text without a known word (of other text it is a note), E7xx where the cache cannot be written.
+    Several processes may prepare at once; one may use several (`data.workers`), whose number changes nothing in what is
+    made. ``on_progress`` hears of what is not in the cache. Raises what `resolve` and reading raise, E313 for training
+    and validation text without a known word (of other text it is a note), E350 and E351 where processes fail, E7xx
+    where the cache cannot be written.
     """
     training = isinstance(tokenizer, BaseModel)
     required = {"train", "valid"} if splits is None else {*splits, *(["train"] if training else [])}
@@ -243,18 +181,23 @@ def prepare(
     wanted = [split for split in sources if splits is None or split in splits]
     folder = Path(user_cache() if cache is None else cache) / "prepared"
     if training:
-        tokenizer = _trained(tokenizer, sources["train"], folder)
+        config, tokenizer = tokenizer, _trained(tokenizer, sources["train"], folder, partial(on_progress, "vocabulary"))
     sweep(folder)
     if classes is None and any(sources[split].labelled for split in wanted):
         read = ["train"] if training or "train" in wanted else wanted
         classes = _classes([sources[split] for split in read], folder)
-    stores = {split: _stored(data, sources[split], tokenizer, classes, folder) for split in wanted}
+    stores = {
+        split: _stored(data, sources[split], tokenizer, classes, folder, partial(on_progress, split))
+        for split in wanted
+    }
     notes = corpus_notes(data, {split: sources[split] for split in wanted})
     for split, store in stores.items():
         if training and split != "test":
             _require_known(split, sources[split].name, store.stats, tokenizer)
         notes += _notes(split, store.stats, data, tokenizer)
     read = {split: sources[split].identity() for split in wanted}
+    if training and "train" in stores:
+        notes += _sampling_note(config, stores["train"].stats, data)
     classes = None if classes is None else list(classes)
     return Prepared(tokenizer=tokenizer, splits=stores, notes=notes, sources=read, classes=classes)
 
@@ -276,21 +219,31 @@ def _classes(sources: list[Source], folder: Path) -> list[str]:
     )
 
 
-def _trained(config: TokenizerConfig, source: Source, folder: Path) -> Tokenizer:
+def _trained(config: TokenizerConfig, source: Source, folder: Path, on_lines: OnLines) -> Tokenizer:
     given = given_tokenizer(config)
     if given is not None:
         return given
     key = {"schema_version": SCHEMA_VERSION, "train": source.identity(), "tokenizer": config.model_dump(mode="json")}
 
+    def texts() -> Iterator[str]:
+        for block in source.blocks():
+            yield from block.texts
+            on_lines(len(block.texts))
+
     def write(place: Path) -> None:
-        train_tokenizer((text for _, text in source.lines()), config).save(place)
+        train_tokenizer(texts(), config).save(place)
         source.require_unchanged()
 
     return kept(folder / _digest(key), write, load_tokenizer)
 
 
 def _stored(
-    data: DataConfig, source: Source, tokenizer: Tokenizer, classes: Sequence[str] | None, folder: Path
+    data: DataConfig,
+    source: Source,
+    tokenizer: Tokenizer,
+    classes: Sequence[str] | None,
+    folder: Path,
+    on_lines: OnLines,
 ) -> TokenStore:
     limit = {} if data.max_length is None else {"max_length": data.max_length, "too_long": data.too_long}
     key = {"schema_version": SCHEMA_VERSION, "source": source.identity(), "tokenizer": tokenizer.fingerprint(), **limit}
@@ -301,8 +254,16 @@ def _stored(
     fingerprint = _digest(key)
 
     def write(place: Path) -> None:
-        encoder = RowEncoder(tokenizer, name=source.name, most_tokens=MOST_TOKENS, **limit)
-        write_store(place, source, encoder, fingerprint=fingerprint, classes=classes)
+        encoder = RowEncoder(tokenizer=tokenizer, most_tokens=MOST_TOKENS, **limit)
+        write_store(
+            place,
+            source,
+            encoder,
+            fingerprint=fingerprint,
+            classes=classes,
+            workers=data.workers,
+            on_lines=on_lines,
+        )
         source.require_unchanged()
 
     return kept(folder / fingerprint, write, TokenStore.open)
@@ -329,6 +290,19 @@ def _notes(split: str, stats: StoreStats, data: DataConfig, tokenizer: Tokenizer
     return notes
 
 
+def _sampling_note(config: TokenizerConfig, stats: StoreStats, data: DataConfig) -> list[str]:
+    """Says so where the vocabulary was not made from all of the training text."""
+    size = getattr(config, "sample_lines", None)
+    lines = stats.rows + stats.blank_dropped + (stats.too_long if data.too_long == "drop" else 0)
+    if size is None or lines <= size or given_tokenizer(config) is not None:
+        return []
+    drawn = f"{size:,} lines"
+    if config.name != "sentencepiece":
+        share = one_in(lines, size)
+        drawn = f"one line in {share:,}, about {lines // share:,},"
+    return [f"the vocabulary was made from {drawn} drawn over all {lines:,} (tokenizer.sample_lines)"]
+
+
 def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
@@ -336,10 +310,6 @@ def _count(number: int, noun: str) -> str:
 def _digest(content: object) -> str:
     """Hex sha256 of something that JSON can hold: what names an entry of the cache."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def _token_type(vocab_size: int) -> Literal["<u2", "<u4"]:
-    return "<u2" if vocab_size <= 1 << 16 else "<u4"
 
 
 def _damaged(folder: Path, what: str) -> SeqVAEError:

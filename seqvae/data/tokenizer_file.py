@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from seqvae.errors import Location, SeqVAEError
 from seqvae.io import storage
+from seqvae.specials import UNK
 
 FILE_NAME = "tokenizer.json"
 SCHEMA_VERSION = 1
@@ -61,6 +62,13 @@ def read_as(model: type[File], folder: Path | str) -> File:
 def damaged(path: Path, what: str) -> SeqVAEError:
     hint = "copy the model folder again from where it was made"
     return SeqVAEError("E401", f"the tokenizer file is damaged: {what}", where=Location(path), hint=hint)
+
+
+class KnownIds(dict[str, int]):
+    """Ids by token. A lookup that finds nothing gives UNK, at the speed of a plain dict for what it knows."""
+
+    def __missing__(self, token: str) -> int:
+        return UNK
 
 
 class SavedTokenizer:

@@ -63,12 +63,12 @@ class Tokenizer(Protocol):
         """Writes the tokenizer into ``folder`` (``model/tokenizer``), which is made if need be."""
 
 
-_KINDS = {kind.name: kind for kind in (WordTokenizer, CharTokenizer, SentencePieceTokenizer)}
+KINDS = {kind.name: kind for kind in (WordTokenizer, CharTokenizer, SentencePieceTokenizer)}
 
 
 def train_tokenizer(lines: Iterable[str], config: TokenizerConfig) -> Tokenizer:
     """A tokenizer made from the training text (one sentence a line), or the one that ``config`` names."""
-    return given_tokenizer(config) or _KINDS[config.name].train(lines, config)
+    return given_tokenizer(config) or KINDS[config.name].train(lines, config)
 
 
 def given_tokenizer(config: TokenizerConfig) -> Tokenizer | None:
@@ -96,6 +96,6 @@ def load_tokenizer(folder: Path | str) -> Tokenizer:
     Raises E402, E401, E403 for a file that is missing, damaged or too new.
     """
     name = read_file(folder).get("name")
-    if not isinstance(name, str) or name not in _KINDS:
+    if not isinstance(name, str) or name not in KINDS:
         raise damaged(Path(folder) / FILE_NAME, f"no such kind of tokenizer: {name!r}")
-    return _KINDS[name].load(folder)
+    return KINDS[name].load(folder)

@@ -6,7 +6,8 @@ from typing import Literal, SupportsInt
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from seqvae.data.tokenizer_file import ListedTokenizer, is_surrogate
+from seqvae.data.sampling import SAMPLE_LINES, SAMPLE_LINES_IS, counted
+from seqvae.data.tokenizer_file import KnownIds, ListedTokenizer, is_surrogate
 from seqvae.errors import SeqVAEError
 from seqvae.specials import SPECIALS, UNK
 
@@ -22,6 +23,7 @@ class WordTokenizerConfig(BaseModel):
     )
     min_freq: int = Field(1, ge=1, description="A word must occur this many times in the training text to be known.")
     lowercase: bool = Field(False, description="Read every word in lower case.")
+    sample_lines: int = Field(SAMPLE_LINES, ge=1, description=SAMPLE_LINES_IS)
     unknown_word: str | None = Field(
         None, description="The word that the corpus itself writes for an unknown word, read as the unknown token."
     )
@@ -59,7 +61,7 @@ class WordTokenizer(ListedTokenizer):
         if problem:
             raise SeqVAEError("E410", f"not a vocabulary: {problem}")
         self._shown = [*SPECIALS, *self.words]
-        self._ids = {word: index for index, word in enumerate(self._shown) if index >= len(SPECIALS)}
+        self._ids = KnownIds({word: index for index, word in enumerate(self.words, len(SPECIALS))})
         if unknown_word is not None:
             self._ids[self._fold(unknown_word)] = UNK
 
@@ -81,13 +83,12 @@ class WordTokenizer(ListedTokenizer):
 
     @classmethod
     def train(cls, lines: Iterable[str], config: WordTokenizerConfig) -> "WordTokenizer":
-        """The vocabulary of ``lines``: most frequent first, ties in alphabetical order.
+        """The vocabulary of a sample of ``lines``: most frequent first, ties in alphabetical order.
 
         Raises E311 where no word is frequent enough.
         """
-        counts: Counter[str] = Counter()
-        for line in lines:
-            counts.update((line.lower() if config.lowercase else line).split())
+        lowered = (line.lower() for line in lines) if config.lowercase else lines
+        counts = counted(lowered, str.split, config.sample_lines)
         unknown = config.unknown_word
         if unknown is not None:
             counts.pop(unknown.lower() if config.lowercase else unknown, None)
@@ -102,8 +103,7 @@ class WordTokenizer(ListedTokenizer):
         return cls([word for _, word in frequent[:room]], lowercase=config.lowercase, unknown_word=unknown)
 
     def encode(self, text: str) -> list[int]:
-        ids = self._ids
-        return [ids.get(word, UNK) for word in self._fold(text).split()]
+        return [*map(self._ids.__getitem__, self._fold(text).split())]
 
     def tokens(self, text: str) -> list[str]:
         return text.split()

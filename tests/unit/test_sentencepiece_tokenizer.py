@@ -12,10 +12,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from seqvae.data.sampling import reservoir
 from seqvae.data.sentencepiece_tokenizer import (
     SentencePieceTokenizer,
     SentencePieceTokenizerConfig,
-    _sample,
 )
 from seqvae.data.tokenizers import Tokenizer, load_tokenizer, train_tokenizer
 from seqvae.errors import SeqVAEError
@@ -131,9 +131,9 @@ def test_equal_lines_give_equal_model_bytes_and_the_settings_reach_the_model():
 
 def test_the_sample_is_uniform_over_the_text_and_drawn_anew_in_the_same_way():
     texts = [str(number) for number in range(1_000)]
-    assert _sample(iter(texts), 2_000) == texts
-    drawn = _sample(iter(texts), 300)
-    assert drawn == _sample(iter(texts), 300)
+    assert reservoir(iter(texts), 2_000) == texts
+    drawn = reservoir(iter(texts), 300)
+    assert drawn == reservoir(iter(texts), 300)
     assert len(set(drawn)) == 300
     # 300 draws without replacement from 0 to 999: the mean is 499.5 with a standard error of about 14.
     assert abs(sum(map(int, drawn)) / 300 - 499.5) < 70

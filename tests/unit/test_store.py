@@ -18,7 +18,8 @@ import seqvae.data.arrays as arrays
 from seqvae.data.corpora import DataConfig
 from seqvae.data.row_encoder import RowEncoder
 from seqvae.data.sources import Row, Source
-from seqvae.data.store import TokenStore, prepare, write_store
+from seqvae.data.store import TokenStore, prepare
+from seqvae.data.store_files import write_store
 from seqvae.data.tokenizers import WordTokenizer, WordTokenizerConfig
 from seqvae.errors import SeqVAEError
 from seqvae.io import storage
@@ -115,11 +116,11 @@ def test_the_fingerprint_in_memory_changes_with_text_and_tokenizer():
 
 
 def test_ten_thousand_lines_come_back_as_written(tmp_path, monkeypatch):
-    monkeypatch.setattr(arrays, "_FLUSH_ITEMS", 777)
+    monkeypatch.setattr(arrays, "_BUFFER_BYTES", 777)
     draw = random.Random(5)
     texts = [" ".join(draw.choices("abcdefg", k=draw.randint(1, 12))) for _ in range(10_000)]
     tokenizer = WordTokenizer(list("abcdefg"))
-    write_store(tmp_path, Rows.of(*texts), RowEncoder(tokenizer), fingerprint="f")
+    write_store(tmp_path, Rows.of(*texts), RowEncoder(tokenizer=tokenizer), fingerprint="f")
     store = TokenStore.open(tmp_path)
     assert isinstance(store.tokens, np.memmap)
     assert isinstance(store.offsets, np.memmap)
@@ -135,7 +136,7 @@ def test_ten_thousand_lines_come_back_as_written(tmp_path, monkeypatch):
 def test_ids_take_16_bits_where_they_fit_and_32_where_not(tmp_path, words, dtype):
     tokenizer = WordTokenizer([str(number) for number in range(words)])
     text = f"0 {words - 1}"
-    write_store(tmp_path, Rows.of(text), RowEncoder(tokenizer), fingerprint="f")
+    write_store(tmp_path, Rows.of(text), RowEncoder(tokenizer=tokenizer), fingerprint="f")
     store = TokenStore.open(tmp_path)
     assert store.tokens.dtype == dtype
     assert tokenizer.decode(store[0]) == text
@@ -144,7 +145,7 @@ def test_ids_take_16_bits_where_they_fit_and_32_where_not(tmp_path, words, dtype
 
 def test_opening_reads_no_tokens(tmp_path):
     tokenizer = WordTokenizer(["a"])
-    write_store(tmp_path, Rows.of("a"), RowEncoder(tokenizer), fingerprint="f")
+    write_store(tmp_path, Rows.of("a"), RowEncoder(tokenizer=tokenizer), fingerprint="f")
     described = json.loads((tmp_path / "store.json").read_text())
     described["stats"] |= {"rows": 10**9, "tokens": 20 * 10**9}
     (tmp_path / "store.json").write_text(json.dumps(described))
@@ -340,7 +341,7 @@ def test_a_damaged_entry_is_made_again(tmp_path, corpus, damage):
 
 
 def test_opening_a_damaged_store_says_so(tmp_path):
-    write_store(tmp_path, Rows.of("a"), RowEncoder(WordTokenizer(["a"])), fingerprint="f")
+    write_store(tmp_path, Rows.of("a"), RowEncoder(tokenizer=WordTokenizer(["a"])), fingerprint="f")
     good = (tmp_path / "store.json").read_text()
     for damage in ("", "{}", "[1]", good.replace('"rows": 1', '"rows": 2'), good.replace("<u2", "|O")):
         (tmp_path / "store.json").write_text(damage)

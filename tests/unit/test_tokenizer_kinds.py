@@ -170,8 +170,7 @@ def test_nats_are_shared_out_over_the_same_words_and_characters_whatever_the_tok
 )
 def test_a_truncated_sentence_counts_the_characters_that_are_kept(tokenizer, text, kept):
     """Also those of unknown tokens, which are shown as `<unk>`."""
-    encoder = RowEncoder(tokenizer, max_length=len(tokenizer.encode(kept)), too_long="truncate")
-    assert encoder.encode(1, text) is not None
-    stats = encoder.stats()
+    encoder = RowEncoder(tokenizer=tokenizer, max_length=len(tokenizer.encode(kept)), too_long="truncate")
+    stats = encoder.encode([text]).stats
     assert (stats.too_long, stats.unknown) == (1, tokenizer.encode(kept).count(UNK))
     assert (stats.words, stats.characters) == (len(kept.split()), len(kept))
