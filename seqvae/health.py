@@ -8,8 +8,7 @@ import platform
 import shutil
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -151,6 +150,7 @@ def arithmetic(seconds: float = MATMUL_S) -> Finding:
     """Products of matrices on the chosen device: whether they are right, and how fast, in fp32 and in bf16."""
     import torch
 
+    from seqvae.machine import matrix_flops_per_s
     from seqvae.training.runtime import choose_device, gains_from_bf16
 
     device = choose_device("auto")
@@ -159,8 +159,9 @@ def arithmetic(seconds: float = MATMUL_S) -> Finding:
     if not wrong < 0.5:  # TF32 rounds to about 0.05 here; NaN is wrong as well
         hint = "the device computes wrong products: try `--set train.device=cpu`, then the driver"
         return Finding(name="arithmetic", status="failed", found=f"off by {wrong:.3g} on {device}", next=hint)
-    fp32, bf16 = (_flops_per_s(a.to(device, kind), seconds) / 1e9 for kind in (torch.float32, torch.bfloat16))
-    found = f"{device}: fp32 {fp32:,.0f}, bf16 {bf16:,.0f} billion operations a second"
+    fp32, bf16 = (matrix_flops_per_s(device, kind, seconds) / 1e9 for kind in (torch.float32, torch.bfloat16))
+    shown = ", ".join(f"{name} {rate:,.{0 if rate >= 10 else 1}f}" for name, rate in (("fp32", fp32), ("bf16", bf16)))
+    found = f"{device}: {shown} billion operations a second"
     by_rule, by_clock = gains_from_bf16(device), bf16 > 1.5 * fp32
     advice = "bf16" if by_clock else "fp32"
     if by_rule != by_clock:
@@ -169,20 +170,6 @@ def arithmetic(seconds: float = MATMUL_S) -> Finding:
         )
         return Finding(name="arithmetic", status="warning", found=found, next=hint)
     return Finding(name="arithmetic", found=f"{found}; train in {advice}")
-
-
-def _flops_per_s(a, seconds: float) -> float:
-    import torch
-
-    wait: Callable[[], None] = torch.cuda.synchronize if a.is_cuda else lambda: None
-    a @ a  # the first one is slower
-    wait()
-    done, began = 0, time.perf_counter()
-    while (took := time.perf_counter() - began) < seconds or not done:
-        a @ a
-        wait()
-        done += 1
-    return 2 * len(a) ** 3 * done / took
 
 
 def cache(folder: Path | None = None) -> Finding:

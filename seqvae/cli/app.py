@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from seqvae.cli import config, data, methods, runs
+from seqvae.cli.bench import bench
 from seqvae.cli.compare import compare
 from seqvae.cli.diagnose import diagnose
 from seqvae.cli.doctor import doctor
@@ -51,6 +52,7 @@ app.add_typer(config.app)
 app.add_typer(data.app)
 app.add_typer(runs.app)
 app.add_typer(methods.app)
+app.command()(bench)
 app.command()(validate)
 app.command()(explain)
 app.command()(doctor)
