@@ -14,6 +14,7 @@ from seqvae.cli.doctor import doctor
 from seqvae.cli.encode import decode, encode, score
 from seqvae.cli.evaluate import evaluate
 from seqvae.cli.explain import explain
+from seqvae.cli.explore import explore
 from seqvae.cli.generate import interpolate, reconstruct, sample
 from seqvae.cli.impute import impute
 from seqvae.cli.init import init
@@ -45,6 +46,7 @@ app.command()(analogy)
 app.command()(traverse)
 app.command()(shift)
 app.command()(impute)
+app.command()(explore)
 app.command()(encode)
 app.command()(decode)
 app.command()(score)
