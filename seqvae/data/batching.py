@@ -3,21 +3,65 @@
 No state is kept between epochs, so a resumed run asks for the plan of its epoch and goes on at an index.
 """
 
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Protocol, overload, runtime_checkable
+
 import numpy as np
 import torch
 from jaxtyping import Int64
 
+from seqvae.data.shuffling import Shuffled
 from seqvae.data.store import TokenStore
-from seqvae.types import PAD, Batch
+from seqvae.types import BOS, EOS, PAD, UNK, Batch
 
 POOL_BATCHES = 100
 """Rows are sorted by length within random pools of about this many batches: little padding, still random company."""
 
-Plan = list[Int64[np.ndarray, " _"]]
+LARGE_ROWS = 1 << 20
+"""A corpus of more rows is planned a part at a time; a smaller one, or a part, as a whole."""
+PART_ROWS = 1 << 17
+"""About so many rows are a part; their plan takes some hundredths of a second and a few MB."""
+
+Rows = Int64[np.ndarray, " _"]
+
+
+@runtime_checkable
+class Lengths(Protocol):
+    """The tokens of every row: an array, or what looks them up."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, rows: Rows) -> Rows: ...
+    def mean(self) -> float: ...
+
+
+class Plan(Sequence[Rows]):
+    """The rows of each batch, in order. They are made a part at a time, when they are asked for."""
+
+    def __init__(self, part: Callable[[int], list[Rows]], sizes: Sequence[int]):
+        """``part`` gives the batches of the part of a number, and ``sizes`` how many each has."""
+        self._ends = np.cumsum(sizes, dtype=np.int64)
+        # Two: what is drawn at random besides must not push out the part that training is at.
+        self._part = lru_cache(maxsize=2)(part)
+
+    def __len__(self) -> int:
+        return int(self._ends[-1]) if len(self._ends) else 0
+
+    @overload
+    def __getitem__(self, index: int) -> Rows: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Rows]: ...
+    def __getitem__(self, index: int | slice) -> Rows | list[Rows]:
+        if isinstance(index, slice):
+            return [self[each] for each in range(*index.indices(len(self)))]
+        index = range(len(self))[index]
+        number = int(np.searchsorted(self._ends, index, side="right"))
+        batches = self._part(number)
+        return batches[index - int(self._ends[number])]
 
 
 def epoch_plan(
-    lengths: Int64[np.ndarray, " n"],
+    lengths: Lengths,
     *,
     seed: int,
     epoch: int,
@@ -35,30 +79,56 @@ def epoch_plan(
     batch, so all ranks have the same number of batches and nearly the same work; where a batch has fewer rows than
     ranks, the last ranks get an empty array for it.
 
+    Of more than `LARGE_ROWS` rows the plan is made in parts, each of rows from all over the corpus: memory does not
+    grow with the corpus. Where the bound is ``batch_size`` alone, nothing is made before it is asked for; else all
+    lengths are gone through once, to count the batches.
+
     >>> plan = epoch_plan(np.array([3, 9, 3, 9]), seed=0, epoch=0, batch_size=2)
     >>> sorted(sorted(rows.tolist()) for rows in plan)
     [[0, 2], [1, 3]]
     """
     assert batch_size or batch_tokens, "a batch is bounded by sentences or by tokens"
-    random = np.random.default_rng([seed, epoch])
-    order = random.permutation(len(lengths))
-    if equal_length:
-        groups = lengths[order]
+    pool = POOL_BATCHES * _typical_batch(lengths, batch_size, batch_tokens)
+    size = len(lengths) if len(lengths) <= LARGE_ROWS else max(1, PART_ROWS // pool) * pool
+    begins = range(0, len(lengths), max(1, size))
+    shuffled = Shuffled(len(lengths), [seed, epoch]) if len(begins) > 1 else None
+
+    def planned(number: int) -> tuple[Rows, list[int], np.random.Generator]:
+        places = np.arange(begins[number], min(begins[number] + size, len(lengths)))
+        rows, key = (places, [seed, epoch]) if shuffled is None else (shuffled.at(places), [seed, epoch, number])
+        random = np.random.default_rng(key)
+        order = rows[random.permutation(len(rows))]
+        own = lengths[order]
+        groups = own if equal_length else np.arange(len(order)) // pool
+        # A stable sort leaves rows of one length in their random order.
+        sort = np.lexsort((own, groups))
+        return order[sort], _cut(own[sort], np.sort(groups), batch_size, batch_tokens), random
+
+    def part(number: int) -> list[Rows]:
+        order, edges, random = planned(number)
+        batches = np.split(order, edges[1:-1])
+        return [batches[index][rank::world] for index in random.permutation(len(batches))]
+
+    if len(begins) == 1:
+        whole = part(0)
+        return Plan(lambda number: whole, [len(whole)])
+    if batch_tokens is None and not equal_length:
+        sizes = [-(-min(size, len(lengths) - begin) // batch_size) for begin in begins]
     else:
-        pool = POOL_BATCHES * _typical_batch(lengths, batch_size, batch_tokens)
-        groups = np.arange(len(order)) // pool
-    # A stable sort leaves rows of one length in their random order.
-    order = order[np.lexsort((lengths[order], groups))]
-    edges = _cut(lengths[order], np.sort(groups), batch_size, batch_tokens)
-    batches = np.split(order, edges[1:-1]) if len(order) else []
-    return [batches[index][rank::world] for index in random.permutation(len(batches))]
+        sizes = [len(planned(number)[1]) - 1 for number in range(len(begins))]
+    return Plan(part, sizes)
 
 
-def evaluation_plan(lengths: Int64[np.ndarray, " n"], *, batch_tokens: int = 8192) -> Plan:
-    """Every row once, shortest first, with at most ``batch_tokens`` tokens (padding included) in a batch."""
+def evaluation_plan(
+    lengths: Int64[np.ndarray, " n"], *, batch_tokens: int = 8192, rank: int = 0, world: int = 1
+) -> list[Rows]:
+    """Every row once, shortest first, with at most ``batch_tokens`` tokens (padding included) in a batch.
+
+    Each of ``world`` ranks gets every ``world``-th batch.
+    """
     order = np.argsort(lengths, kind="stable")
     edges = _cut(lengths[order], np.zeros(len(order), np.int64), None, batch_tokens)
-    return np.split(order, edges[1:-1]) if len(order) else []
+    return np.split(order, edges[1:-1])[rank::world] if len(order) else []
 
 
 def collate(store: TokenStore, rows: Int64[np.ndarray, " B"]) -> Batch:
@@ -79,7 +149,13 @@ def collate(store: TokenStore, rows: Int64[np.ndarray, " B"]) -> Batch:
     )
 
 
-def _typical_batch(lengths: np.ndarray, batch_size: int | None, batch_tokens: int | None) -> int:
+def smallest_batch() -> Batch:
+    """Two sentences of one unknown word, with the first of the labels: every model and method takes it."""
+    tokens = torch.tensor([[BOS, UNK, EOS]] * 2)
+    return Batch(tokens=tokens, lengths=torch.tensor([3, 3]), rows=torch.arange(2), labels=torch.zeros(2).long())
+
+
+def _typical_batch(lengths: Lengths, batch_size: int | None, batch_tokens: int | None) -> int:
     if batch_tokens is None:
         return batch_size
     return max(1, int(batch_tokens / lengths.mean())) if len(lengths) else 1

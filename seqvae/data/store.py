@@ -39,6 +39,22 @@ OnProgress = Callable[[str, int], None]
 """Is told what is being made ("vocabulary", or the name of a split) and how many more lines are done."""
 
 
+class RowLengths:
+    """The tokens of rows, BOS and EOS counted, looked up as they are asked for: none are kept."""
+
+    def __init__(self, offsets: Int64[np.ndarray, " rows1"]):
+        self._offsets = offsets
+
+    def __len__(self) -> int:
+        return len(self._offsets) - 1
+
+    def __getitem__(self, rows: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
+        return self._offsets[rows + 1] - self._offsets[rows]
+
+    def mean(self) -> float:
+        return float(self._offsets[-1] - self._offsets[0]) / len(self)
+
+
 class TokenStore:
     """The sentences of one split as token ids, by row; in memory or mapped from disk.
 
@@ -138,8 +154,13 @@ class TokenStore:
 
     @property
     def lengths(self) -> Int64[np.ndarray, " rows"]:
-        """Tokens of every row, BOS and EOS counted."""
+        """Tokens of every row, BOS and EOS counted; made anew each time, for of a large corpus it is large."""
         return np.diff(self.offsets)
+
+    @property
+    def row_lengths(self) -> RowLengths:
+        """The same for rows that are asked for, in constant memory."""
+        return RowLengths(self.offsets)
 
 
 @dataclass(frozen=True, kw_only=True)
