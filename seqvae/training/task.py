@@ -42,12 +42,12 @@ class Task:
     def plan(self, epoch: int) -> Plan:
         """The batches of an epoch, as rows of the training split; a pure function of seed and epoch.
 
-        The last one is kept: whoever draws batches besides asks often, and millions of lengths take time to sort.
+        The last one is kept: whoever draws batches besides asks often, and sorting takes time.
         """
         if epoch not in self._kept:
             self._kept.clear()
             self._kept[epoch] = epoch_plan(
-                self.stores["train"].lengths,
+                self.stores["train"].row_lengths,
                 seed=self.train.seed,
                 epoch=epoch,
                 batch_size=self.data.batch_size,

@@ -69,10 +69,9 @@ class Trainer:
     def _run_epoch(self) -> None:
         """The rest of this epoch, up to a signal or the end of the phase."""
         plan, size = self.task.plan(self.progress.total_epochs), self.config.accumulate
-        groups = [plan[start : start + size] for start in range(0, len(plan), size)]
-        for group in groups[self.progress.position :]:
-            self._train_on([self.task.batch(rows) for rows in group])
-            epoch_over = self.progress.position == len(groups)
+        for start in range(self.progress.position * size, len(plan), size):
+            self._train_on([self.task.batch(rows) for rows in plan[start : start + size]])
+            epoch_over = start + size >= len(plan)
             if epoch_over:
                 self.progress.next_epoch()
             every = self.config.validate_every
