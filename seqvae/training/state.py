@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+from pydantic import BaseModel, Field, ValidationError
 from torch import Tensor, nn
 
 from seqvae.errors import SeqVAEError
@@ -100,9 +101,22 @@ class Checkpoint:
     def load(cls, folder: Path) -> "Checkpoint":
         """Read a checkpoint whose manifest agrees with its files; SeqVAEError (E401-E403) otherwise."""
         storage.verify(folder)
-        state = storage.read_json(folder / "state.json")
+        try:
+            state = _State.model_validate(storage.read_json(folder / "state.json"))
+        except ValidationError as error:
+            first = error.errors()[0]
+            what = f"`state.json` is damaged: {'.'.join(map(str, first['loc']))}: {first['msg']}"
+            raise SeqVAEError("E401", what, where=str(folder), hint="use another checkpoint") from None
         tensors = {name: storage.load_tensors(folder / f"{name}.safetensors") for name in ("model", "best", "training")}
-        return cls(progress=Progress(**state["progress"]), log_bytes=state["log_bytes"], **tensors)
+        return cls(progress=state.progress, log_bytes=state.log_bytes, **tensors)
+
+
+class _State(BaseModel):
+    """What ``state.json`` says."""
+
+    schema_version: int
+    log_bytes: int = Field(ge=0)
+    progress: Progress
 
 
 def place(folder: Path, step: int) -> Path:
@@ -214,6 +228,13 @@ def restore_random(generators: Mapping[str, torch.Generator], tensors: Weights, 
         torch.mps.set_rng_state(tensors["rng.mps"])
     for name, generator in generators.items():
         generator.set_state(tensors[f"rng.own.{name}"])
+
+
+def seed_random(generators: Mapping[str, torch.Generator], seed: int) -> None:
+    """New random states in place of those that `restore_random` would put back."""
+    torch.manual_seed(seed)
+    for number, generator in enumerate(generators.values(), 1):
+        generator.manual_seed(seed + number)
 
 
 def copy_weights(module: nn.Module) -> Weights:
