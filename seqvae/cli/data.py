@@ -8,7 +8,7 @@ import typer
 
 from seqvae.cli.console import emit_json, emit_lines, run_verb, say
 from seqvae.cli.options import JsonOption, tell_waiting
-from seqvae.cli.progress import download_bar
+from seqvae.cli.progress import download_bar, preparing_display
 from seqvae.cli.usage import verbs
 from seqvae.errors import SeqVAEError
 
@@ -114,14 +114,16 @@ def prepare(
 ) -> None:
     """Turn texts into tokens on disk, as training does.
 
-    Those of a config, or a file. Says what was made, and where it is kept; training finds it there.
+    Those of a config, or a file. Says what was made, and where it is kept; training finds it there. A large text is
+    shared out to a process for each core, or as many as `data.workers` says.
     """
     from seqvae.data.store import prepare as prepare_data
 
     settings = _settings([] if file is None else [file], config, changes)
     data = settings.data
     whole = data.train is None or data.valid is not None or data.valid_fraction is not None
-    prepared = prepare_data(data, settings.tokenizer, splits=None if whole else ["train"])
+    with preparing_display(data.workers) as on_progress:
+        prepared = prepare_data(data, settings.tokenizer, splits=None if whole else ["train"], on_progress=on_progress)
     for note in prepared.notes:
         say(f"note     {note}")
     made = _made(prepared)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from seqvae.data.catalogue import ProgressBar
+    from seqvae.data.progress import Told
     from seqvae.evaluation.likelihood import OnProgress
 
 Observer = Callable[[Mapping[str, Any]], None]
@@ -72,6 +73,22 @@ def evaluation_display(sentences: int) -> Iterator["OnProgress | None"]:
     with Progress(console=narration(), transient=True) as progress:
         bar = progress.add_task("evaluating", total=sentences)
         yield lambda done, total: progress.update(bar, completed=done, total=total)
+
+
+@contextlib.contextmanager
+def preparing_display(workers: int | None) -> Iterator["Told"]:
+    """What preparing reports to: a line that changes where stderr is a terminal, else one every ten seconds."""
+    from seqvae.data.progress import Told
+
+    if not narration().is_terminal:
+        yield Told(say, workers=workers)
+        return
+    from rich.progress import Progress, SpinnerColumn, TextColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False))
+    with Progress(*columns, console=narration(), transient=True) as progress:
+        line = progress.add_task("preparing")
+        yield Told(lambda text: progress.update(line, description=text), workers=workers, every_s=0.1)
 
 
 @contextlib.contextmanager

@@ -32,11 +32,11 @@ _AHEAD = 4
 _ALONE = "set `data.workers=1`: all is then done in one process"
 
 
-def available() -> int:
-    """The processor cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+def processes(workers: int | None) -> int:
+    """How many may work at a large text: ``workers``, or where that is None the cores that this process may use."""
+    if workers is not None:
+        return workers
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def encoded(blocks: Iterator[Block], encoder: RowEncoder, workers: int | None) -> Iterator[tuple[Block, Encoded]]:
@@ -62,7 +62,7 @@ def _possible(encoder: RowEncoder, workers: int | None) -> int:
     """How many processes: one where the tokenizer is not of ours, or where there is no interpreter to start."""
     if type(encoder.tokenizer) not in KINDS.values() or not sys.executable or getattr(sys, "frozen", False):
         return 1
-    return available() if workers is None else workers
+    return processes(workers)
 
 
 class Workers:

@@ -19,6 +19,7 @@ import torch
 import seqvae
 from seqvae.config import Config
 from seqvae.data.corpora import full_paths
+from seqvae.data.progress import Told
 from seqvae.data.store import Prepared, prepare
 from seqvae.data.tokenizers import Tokenizer, TokenizerConfig, is_saved, load_tokenizer
 from seqvae.errors import SeqVAEError
@@ -167,8 +168,9 @@ def _resumed_config(folder: Path, config: Config | None) -> Config:
 
 def _changed(saved: Config, given: Config) -> list[str]:
     """The settings in which they differ. A run saves the thread count that null stood for, so null agrees with any;
-    its paths are full ones."""
+    its paths are full ones; what tokenizes how many at a time makes no difference."""
     given = _rooted(given)
+    given = given.replace(**{"data.workers": saved.data.workers})
     if given.train.threads is None:
         given = given.replace(**{"train.threads": saved.train.threads})
     return _differences(saved.model_dump(), given.model_dump())
@@ -190,7 +192,8 @@ def _train(config: Config, folder: Path, observers: Sequence[Observer]) -> Run:
     if checkpoint is not None and checkpoint.progress.finished:
         _fan_out(observers)({"event": "note", "text": "this run is finished already"})
         return Run(folder, finished=True)
-    prepared = prepare(config.data, _tokenizer(config, folder))
+    told = Told(_noting(observers), workers=config.data.workers)
+    prepared = prepare(config.data, _tokenizer(config, folder), on_progress=told)
     _check_data(folder, prepared, resumed=checkpoint is not None)
     torch.manual_seed(config.train.seed)
     model = SeqVAE(config.model, prepared.tokenizer.vocab_size, prepared.classes).to(runtime.device)
@@ -283,6 +286,11 @@ def _fan_out(observers: Sequence[Observer]) -> Observer:
             observer(event)
 
     return observe
+
+
+def _noting(observers: Sequence[Observer]) -> Callable[[str], None]:
+    observe = _fan_out(observers)
+    return lambda text: observe({"event": "note", "text": text})
 
 
 def _check_data(folder: Path, prepared: Prepared, *, resumed: bool) -> None:
