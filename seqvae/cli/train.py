@@ -1,5 +1,8 @@
 """``seqvae train``."""
 
+import contextlib
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -41,44 +44,65 @@ def train(
     """Train a model, or go on with a run that was stopped.
 
     A run is a folder: its config, metrics.jsonl, log.txt, checkpoints and model/. Ctrl-C or SIGTERM finishes the step,
-    saves, and prints how to go on.
+    saves, and prints how to go on. `torchrun --nproc-per-node N -m seqvae train ...` trains with N processes.
     """
-    from seqvae.config import Config
-    from seqvae.training import run as runs
-
     changes = [*(changes or ()), *([] if seed is None else [f"train.seed={seed}"])]
     if changes and config is None and resume is None:
         option = "--seed" if seed is not None else "--set"
         raise SeqVAEError("E212", f"{option} changes a config, and none is given", hint="add `--config tiny.yaml`, say")
-    settings = None if config is None else Config.from_yaml(config, changes)
-    if settings is not None:
-        tell_waiting(settings.data.train, settings.data.valid, settings.data.test)
-    folder = _resumed_folder(resume, settings, out)
-    if folder is not None and settings is None and changes:
-        settings = Config.from_yaml(folder / runs.CONFIG, changes)
-    if folder is None and out is None and config is not None:
-        out = runs.new_folder(Path(config).stem)
-    with training_display(as_json=json) as observers:
-        result = runs.train(settings, out=out, resume=folder, observers=observers)
+    with _one_voice():
+        result = _trained(config, changes, out, resume, as_json=json)
     _report(result)
 
 
-def _resumed_folder(resume: str | None, config: "Config | None", out: Path | None) -> Path | None:
-    """The run to go on with. ``auto``: --out if given, else the newest run (of those with these settings, if any)."""
+@contextlib.contextmanager
+def _one_voice() -> Iterator[None]:
+    """Of the processes of ``torchrun`` on a machine the first tells what is wrong; the others find the same."""
+    try:
+        yield
+    except SeqVAEError as error:
+        if os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("LOCAL_RANK", "0") == "0":
+            raise
+        raise SystemExit(error.exit_code) from None
+
+
+def _trained(config: str | None, changes: list[str], out: Path | None, resume: str | None, *, as_json: bool) -> "Run":
+    from seqvae.config import Config
+    from seqvae.training import run as runs
+    from seqvae.training.distributed import joined
+
+    settings = None if config is None else Config.from_yaml(config, changes)
+    if settings is not None:
+        tell_waiting(settings.data.train, settings.data.valid, settings.data.test)
+    with joined() as world:
+        folder = Path(found) if (found := world.told(lambda: _resumed_folder(resume, settings, out))) else None
+        if folder is not None and settings is None and changes:
+            settings = Config.from_yaml(folder / runs.CONFIG, changes)
+        if folder is None and out is None and config is not None:
+            out = Path(world.told(lambda: str(runs.new_folder(Path(config).stem))))
+        with training_display(as_json=as_json) if world.rank == 0 else contextlib.nullcontext(()) as observers:
+            return runs.train(settings, out=out, resume=folder, observers=observers)
+
+
+def _resumed_folder(resume: str | None, config: "Config | None", out: Path | None) -> str:
+    """The run to go on with, or nothing. ``auto``: --out if given, else the newest run (of those with these settings,
+    if any)."""
     if resume is None:
-        return None
+        return ""
     if resume != "auto":
         if out is not None and out != Path(resume):
             raise SeqVAEError("E213", "--resume and --out name different folders", hint="leave --out away")
-        return Path(resume)
+        return resume
     from seqvae.training.run import CONFIG, newest_run
 
     if out is not None:
-        return out if (out / CONFIG).exists() else None
-    return newest_run(config=config)
+        return str(out) if (out / CONFIG).exists() else ""
+    return str(newest_run(config=config) or "")
 
 
 def _report(result: "Run") -> None:
+    if os.environ.get("RANK", "0") != "0":
+        raise SystemExit
     if result.signal is not None:
         say(f"stopped  by {result.signal.name}; everything is saved")
         say(f"resume   seqvae train --resume {result.folder}")

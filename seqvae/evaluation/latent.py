@@ -1,6 +1,7 @@
 """Is the latent code in use? Mutual information, marginal KL, active units and the two gaps, over the whole split."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -32,17 +33,36 @@ class RunningMoments:
     far larger than its spread, unlike E[x^2] - E[x]^2.
     """
 
-    def __init__(self) -> None:
-        self.count, self._mean, self._squares, self._by_dimension = 0, 0.0, 0.0, True
+    def __init__(self, latent_dim: int) -> None:
+        self.count, self._by_dimension = 0, True
+        self._mean, self._squares = torch.zeros(2, latent_dim, dtype=torch.float64)
 
     def add(self, q: Posterior) -> None:
         self._by_dimension = self._by_dimension and q.std is not None
         means = q.mean.cpu().double()
-        n, mean = len(means), means.mean(0)
-        delta, total = mean - self._mean, self.count + n
-        self._squares = self._squares + (means - mean).square().sum(0) + delta.square() * (self.count * n / total)
-        self._mean = self._mean + delta * (n / total)
+        mean = means.mean(0)
+        self._add(len(means), mean, (means - mean).square().sum(0))
+
+    def _add(self, count: int, mean: Float[Tensor, " Z"], squares: Float[Tensor, " Z"]) -> None:
+        delta, total = mean - self._mean, self.count + count
+        self._squares = self._squares + squares + delta.square() * (self.count * count / total)
+        self._mean = self._mean + delta * (count / total)
         self.count = total
+
+    def packed(self) -> Float[Tensor, " _"]:
+        """All of it in one tensor, to be sent to other processes."""
+        return torch.cat([torch.tensor([self.count, self._by_dimension]).double(), self._mean, self._squares])
+
+    @classmethod
+    def merged(cls, shares: Sequence[Float[Tensor, " _"]]) -> "RunningMoments":
+        """Those of all the sentences, from what `packed` gave of each share of them."""
+        whole = cls((len(shares[0]) - 2) // 2)
+        for share in shares:
+            count, by_dimension = int(share[0]), bool(share[1])
+            if count:
+                whole._add(count, *share[2:].chunk(2))
+                whole._by_dimension = whole._by_dimension and by_dimension
+        return whole
 
     def variance(self) -> Float[Tensor, " Z"] | None:
         """Var over sentences of the posterior mean (divided by the count); None before the first batch."""
@@ -88,7 +108,7 @@ def encode_split(
     """
     z = torch.zeros(len(store), model.latent_dim)
     kept = np.zeros(len(store), dtype=bool)
-    posteriors, kept_rows, moments = [], [], RunningMoments()
+    posteriors, kept_rows, moments = [], [], RunningMoments(model.latent_dim)
     with evaluating(model):
         for rows, batch in batches(model, store, batch_tokens=batch_tokens):
             q = model.encode(batch).detach()

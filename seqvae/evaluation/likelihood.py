@@ -18,6 +18,9 @@ from seqvae.types import Batch, Posterior
 OnProgress = Callable[[int, int], None]
 """Called with (sentences done, sentences in all)."""
 
+Gather = Callable[[Tensor], list[Tensor]]
+"""What every process gives, in the order of their ranks, for a tensor of the same shape on each."""
+
 _SAMPLES_TOGETHER = 16
 """Samples decoded side by side: sentences share the work on their tokens, and the noise held stays small."""
 
@@ -56,12 +59,15 @@ def elbo_and_iw(
     first_row: int = 0,
     batch_tokens: int = 16_384,
     on_progress: OnProgress | None = None,
+    rank: int = 0,
+    world: int = 1,
 ) -> Likelihoods:
     """-ELBO and IW-NLL of every sentence from ``samples`` samples of q(z|x), in memory bounded by ``batch_tokens``.
 
     -ELBO = -mean_s log w_s and IW-NLL = -log mean_s w_s with log w_s = log p(x|z_s) + log p(z_s) - log q(z_s|x)
     (Burda et al. 2016). A sentence is encoded once; its noise depends on (seed, row) only. ``first_row`` is the row of
-    the first sentence, where the store is a piece of a longer text.
+    the first sentence, where the store is a piece of a longer text. With ``rank`` and ``world`` the sentences of the
+    other ranks are left at zero.
     """
     if samples < 1:
         raise SeqVAEError("E230", f"the bound needs at least 1 sample, not {samples}", hint="use --iw-samples 500")
@@ -70,7 +76,7 @@ def elbo_and_iw(
     closed = latent
     budget = batch_tokens // min(samples, _SAMPLES_TOGETHER) if latent else batch_tokens
     with evaluating(model):
-        for rows, batch in batches(model, store, batch_tokens=max(1, budget)):
+        for rows, batch in batches(model, store, batch_tokens=max(1, budget), rank=rank, world=world):
             q = model.encode(batch)
             blocks = None if q is None else _blocks(q, samples, rows + first_row, seed)
             found, dims, counts = _weigh(model, batch, q, blocks, batch_tokens)
@@ -136,35 +142,46 @@ def _weigh(
 
 
 def quick_metrics(
-    model: nn.Module, store: TokenStore, *, seed: int = 0, batch_tokens: int = 16_384, noiseless: bool = False
+    model: nn.Module,
+    store: TokenStore,
+    *,
+    seed: int = 0,
+    batch_tokens: int = 16_384,
+    noiseless: bool = False,
+    rank: int = 0,
+    world: int = 1,
+    gather: Gather = lambda values: [values],
 ) -> dict[str, float | int | None]:
     """One pass with one sample, for validation during training: nats per sentence, the KL analytic where it can be.
 
     ``noiseless`` decodes the posterior mean (an autoencoder); KL, ELBO and PPL are then None, as is every latent
-    quantity of a language model.
+    quantity of a language model. Of ``world`` processes each goes through its share, and all get the same numbers.
     """
-    rec, kl, tokens, moments = 0.0, 0.0, 0, RunningMoments()
+    sums, moments = torch.zeros(4, dtype=torch.float64), RunningMoments(model.latent_dim)
     with evaluating(model):
-        for rows, batch in batches(model, store, batch_tokens=batch_tokens):
+        for rows, batch in batches(model, store, batch_tokens=batch_tokens, rank=rank, world=world):
             q = model.encode(batch)
             if q is None:
                 terms = model.terms(batch)
             else:
                 terms = model.terms(batch, q=q, z=one_code(q, rows, seed, noiseless=noiseless)[None])
                 moments.add(q)
-            rec += float(terms.rec.cpu().double().sum())
-            kl += float(terms.kl.cpu().double().sum())
-            tokens += int(terms.tokens.sum())
-    rec, kl = rec / len(store), kl / len(store)
+            found = (terms.rec.cpu().double().sum(), terms.kl.cpu().double().sum(), terms.tokens.sum().cpu())
+            sums += torch.stack([*found, torch.tensor(len(rows))])
+    shares = gather(torch.cat([sums, moments.packed()]))
+    rec, kl, *counts = torch.stack([share[:4] for share in shares]).sum(0).tolist()
+    tokens, sentences = map(int, counts)
+    moments = RunningMoments.merged([share[4:] for share in shares])
+    rec, kl = rec / sentences, kl / sentences
     elbo = None if noiseless else rec + kl
     return {
         "elbo_nats": elbo,
         "rec_nats": rec,
         "kl_nats": None if noiseless or model.latent_dim == 0 else kl,
         "active_units": moments.active_units(),
-        "ppl_elbo": None if elbo is None else perplexity(elbo * len(store), tokens),
+        "ppl_elbo": None if elbo is None else perplexity(elbo * sentences, tokens),
         "tokens": tokens,
-        "sentences": len(store),
+        "sentences": sentences,
     }
 
 

@@ -36,10 +36,15 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             module.training = True
 
 
-def batches(model: nn.Module, store: TokenStore, *, batch_tokens: int) -> Iterator[tuple[np.ndarray, Batch]]:
-    """The whole split, each sentence once: (row numbers in the store, batch on the model's device)."""
+def batches(
+    model: nn.Module, store: TokenStore, *, batch_tokens: int, rank: int = 0, world: int = 1
+) -> Iterator[tuple[np.ndarray, Batch]]:
+    """The whole split, each sentence once: (row numbers in the store, batch on the model's device).
+
+    Of ``world`` processes that share the work each goes through its part of the same batches.
+    """
     check_classes(store.classes, model.labels)
-    for rows in evaluation_plan(store.lengths, batch_tokens=batch_tokens):
+    for rows in evaluation_plan(store.lengths, batch_tokens=batch_tokens, rank=rank, world=world):
         yield rows, collate(store, rows).to(model.device)
 
 

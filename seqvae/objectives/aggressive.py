@@ -49,8 +49,8 @@ class Aggressive(Strategy):
         generator, batch, before = loop.generator(self.name), loop.batch, math.inf
         loss = tokens = torch.zeros((), device=batch.tokens.device)
         for count in range(1, self.config.inner_steps + 1):
-            terms = loop.update(batch, _ENCODER)
-            loss, tokens = loss + loop.loss, tokens + terms.tokens.sum()
+            loop.update(batch, _ENCODER)
+            loss, tokens = loss + loop.loss, tokens + loop.tokens.to(loss)
             if count % self.config.window == 0:
                 mean = float(loss / tokens)
                 if mean > before:

@@ -59,15 +59,20 @@ class Model(Protocol):
 class Loop(Protocol):
     """What strategies see of the training loop.
 
-    ``loss``: that of the last update, in nats summed over its sentences. ``draw_batch`` leaves the data order
-    untouched; ``update`` makes one more update of some parts of the model. ``generator`` is on the CPU and made anew
-    from the run's seed, the update and ``name``: nothing of it needs to be saved.
+    ``loss`` and ``tokens``: those of the last update, in nats and in predicted tokens, summed over its sentences.
+    ``draw_batch`` leaves the data order untouched; ``update`` makes one more update of some parts of the model.
+    ``generator`` is on the CPU and made anew from the run's seed, the update and ``name``: nothing of it needs to be
+    saved.
+
+    Where several processes train together, ``batch`` and what ``update`` returns are this one's share, and ``loss``,
+    ``tokens`` and the metrics of a validation are those of all: what a strategy decides, it decides by these.
     """
 
     model: Model
     batch: Batch
     step: int
     loss: Float[Tensor, ""]
+    tokens: Float[Tensor, ""]
 
     def generator(self, name: str) -> torch.Generator: ...
 

@@ -28,6 +28,7 @@ from seqvae.io import pretrained, storage
 from seqvae.models.vae import SeqVAE
 from seqvae.textvae import TextVAE
 from seqvae.training import state as states
+from seqvae.training.distributed import World, check_shares, check_sources, joined, processes, ranks_of
 from seqvae.training.embeddings import PretrainedEmbeddings
 from seqvae.training.layout import CHECKPOINTS, CONFIG, LOG, METRICS, MODEL, PROVENANCE, TOKENIZER
 from seqvae.training.lock import LOCK, locked
@@ -64,23 +65,32 @@ def train(
     ``config``: a Config, the name or path of a YAML file, or a mapping of settings. ``out``: the run's folder (default:
     a new one under ``./runs``). ``resume``: a run folder to go on with; ``config`` may then be left out and must agree
     where it is given. Every event of the run is handed to ``observers``.
+
+    Under ``torchrun`` every process calls this alike. The one of rank 0 writes the run and tells its observers; the
+    others have the same result.
     """
     stem = Path(config).stem if isinstance(config, (str, Path)) else "run"
-    config = None if config is None else _rooted(as_config(config))
-    if resume is not None:
-        folder, config = Path(resume), _resumed_config(Path(resume), config)
-    elif config is None:
+    if config is None and resume is None:
         hint = "`seqvae train --config tiny.yaml` needs nothing else, `seqvae config list` shows more; "
         hint += "`seqvae init FILE` writes a config for a text of yours"
         raise SeqVAEError("E210", "there is nothing to train", hint=hint)
-    else:
-        folder = new_folder(stem) if out is None else _checked_folder(Path(out))
-    try:
-        with locked(folder):
-            return _train(config, folder, observers)
-    finally:
-        with contextlib.suppress(OSError):
-            folder.rmdir()  # where nothing was written into it: the text was not to be had, say
+    with joined() as world:
+        if config is not None:
+            config = as_config(config)
+            check_sources(world, config.data)
+            config = _rooted(config)
+        if resume is not None:
+            folder, config = Path(resume), _resumed_config(Path(resume), config)
+        else:
+            folder = Path(world.told(lambda: str(new_folder(stem) if out is None else _checked_folder(Path(out)))))
+        if world.rank > 0:
+            return _train(config, folder, (), world)
+        try:
+            with locked(folder):
+                return _train(config, folder, observers, world)
+        finally:
+            with contextlib.suppress(OSError):
+                folder.rmdir()  # where nothing was written into it: the text was not to be had, say
 
 
 def as_config(config: Config | str | Path | Mapping[str, Any]) -> Config:
@@ -168,7 +178,7 @@ def _resumed_config(folder: Path, config: Config | None) -> Config:
 
 def _changed(saved: Config, given: Config) -> list[str]:
     """The settings in which they differ. A run saves the thread count that null stood for, so null agrees with any;
-    its paths are full ones; what tokenizes how many at a time makes no difference."""
+    its paths are full ones; how many processes tokenize makes no difference."""
     given = _rooted(given)
     given = given.replace(**{"data.workers": saved.data.workers})
     if given.train.threads is None:
@@ -183,18 +193,25 @@ def _differences(a: Any, b: Any, path: str = "") -> list[str]:
     return [] if a == b else [path]
 
 
-def _train(config: Config, folder: Path, observers: Sequence[Observer]) -> Run:
-    runtime = Runtime.choose(config.train)
+def _train(config: Config, folder: Path, observers: Sequence[Observer], world: World) -> Run:
+    runtime = Runtime.choose(config.train, world)
     config = config.replace(**{"train.threads": runtime.threads})
-    storage.recover(folder)
-    storage.recover(folder / CHECKPOINTS)
-    checkpoint, notes = states.newest_intact(folder / CHECKPOINTS)
+    with world.ahead(world.rank == 0):
+        if world.rank == 0:
+            storage.recover(folder)
+            storage.recover(folder / CHECKPOINTS)
+        checkpoint, notes = states.newest_intact(folder / CHECKPOINTS)
     if checkpoint is not None and checkpoint.progress.finished:
         _fan_out(observers)({"event": "note", "text": "this run is finished already"})
         return Run(folder, finished=True)
-    told = Told(_noting(observers), workers=config.data.workers)
-    prepared = prepare(config.data, _tokenizer(config, folder), on_progress=told)
+    with world.ahead(world.local_rank == 0):
+        told = Told(_noting(observers), workers=config.data.workers)
+        prepared = prepare(config.data, _tokenizer(config, folder), on_progress=told)
     _check_data(folder, prepared, resumed=checkpoint is not None)
+    check_shares(world, config.data, prepared.splits["train"].lengths)
+    texts = " ".join(store.fingerprint for store in prepared.splits.values())
+    step = "none" if checkpoint is None else str(checkpoint.progress.step)
+    world.require_same({"settings": config.to_yaml(), "prepared text": texts, "newest checkpoint": step})
     torch.manual_seed(config.train.seed)
     model = SeqVAE(config.model, prepared.tokenizer.vocab_size, prepared.classes).to(runtime.device)
     phases = resolve_phases(config.objective, config.train)
@@ -204,11 +221,17 @@ def _train(config: Config, folder: Path, observers: Sequence[Observer]) -> Run:
         pretrained_embeddings = PretrainedEmbeddings(config.train.pretrained_embeddings, model, phases)
         if checkpoint is None:
             notes += pretrained_embeddings.write(prepared.tokenizer)
+    if world.rank > 0:
+        trainer = _build(model, config, folder, prepared, runtime, _fan_out(()), lambda: 0)
+        finished = trainer.fit(checkpoint)
+        return Run(folder, finished, None if finished else trainer.stopped_by)
     states.set_aside_newer(folder / CHECKPOINTS, checkpoint)
     if checkpoint is None:  # The config comes first: with it, whatever a crash leaves can be resumed.
         storage.write_bytes(folder / CONFIG, config.to_yaml().encode())
         storage.write_json(folder / PROVENANCE, _provenance(config, prepared, runtime))
         prepared.tokenizer.save(folder / TOKENIZER)
+    elif (saved := ranks_of(checkpoint.training)) != world.size:
+        notes.append(f"saved by {processes(saved)}, resumed by {processes(world.size)}: same batches, other noise")
     metrics = MetricsFile(folder / METRICS, keep_bytes=0 if checkpoint is None else checkpoint.log_bytes)
     with _text_log(folder / LOG) as log:
         try:
@@ -220,7 +243,7 @@ def _train(config: Config, folder: Path, observers: Sequence[Observer]) -> Run:
             finished = trainer.fit(checkpoint)
         finally:
             metrics.close()
-    return Run(folder, finished, None if finished else trainer.stop.received)
+    return Run(folder, finished, None if finished else trainer.stopped_by)
 
 
 def _tokenizer(config: Config, folder: Path) -> TokenizerConfig | Tokenizer:
@@ -238,6 +261,8 @@ def _build(
     log_bytes: Callable[[], int],
 ) -> Trainer:
     def save_model(trainer: Trainer) -> None:
+        if runtime.world.rank > 0:
+            return
         with evaluating(trainer.model):
             vae = TextVAE(trainer.model, prepared.tokenizer, noiseless=trainer.stage.noiseless)
         progress = trainer.progress
@@ -325,6 +350,7 @@ def _provenance(config: Config, prepared: Prepared, runtime: Runtime) -> dict[st
         else platform.machine(),
         "precision": runtime.precision,
         "threads": runtime.threads,
+        "processes": runtime.world.size,
         "data": _data(prepared),
         "pretrained_embeddings_sha256": None if vectors is None else storage.sha256_file(vectors.path),
     }
@@ -359,6 +385,7 @@ def _start_event(
             "run": str(folder),
             "data": f"{_text_name(config)} · {counts} · vocabulary {model.vocab_size:,}",
             "model": f"{config.model.cells} {kind} · {parameters:,} parameters · {runtime.precision} · {runtime.device}"
-            f" ({runtime.threads} thread{'s' if runtime.threads > 1 else ''})",
+            f" ({runtime.threads} thread{'s' if runtime.threads > 1 else ''})"
+            + (f" · {processes(runtime.world.size)}" if runtime.world.size > 1 else ""),
         },
     }

@@ -4,12 +4,13 @@ import contextlib
 import signal
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import FrameType
 
 import torch
 
 from seqvae.errors import SeqVAEError
+from seqvae.training.distributed import World
 from seqvae.training.settings import TrainConfig
 
 
@@ -20,18 +21,21 @@ class Runtime:
     device: torch.device
     bf16: bool
     threads: int
+    world: World = field(default_factory=World)
 
     @classmethod
-    def choose(cls, config: TrainConfig) -> "Runtime":
+    def choose(cls, config: TrainConfig, world: World | None = None) -> "Runtime":
         """Resolve ``auto`` settings and set the thread count of this process.
 
-        Raises SeqVAEError (E207) where the device asked for is not there.
+        Raises SeqVAEError: E207 where the device asked for is not there, E238 and E239 where the processes of ``world``
+        cannot have one each.
         """
         if config.threads is not None:
             torch.set_num_threads(config.threads)
-        device = choose_device(config.device)
+        world = world or World()
+        device = choose_device(config.device) if world.size == 1 else _device_of_rank(config.device, world)
         bf16 = gains_from_bf16(device) if config.precision == "auto" else config.precision == "bf16"
-        return cls(device, bf16, torch.get_num_threads())
+        return cls(device, bf16, torch.get_num_threads(), world)
 
     @property
     def precision(self) -> str:
@@ -56,6 +60,23 @@ def choose_device(name: str) -> torch.device:
         hint += "" if torch.version.cuda else " (this PyTorch is built without CUDA)"
         raise SeqVAEError("E207", f"there is no device `{name}` here", hint=hint)
     return torch.device(name)
+
+
+def _device_of_rank(name: str, world: World) -> torch.device:
+    """A GPU for each process of a machine in turn, or the CPU for all."""
+    chosen = choose_device("cpu" if name == "auto" and not torch.cuda.is_available() else name)
+    if chosen.index is not None or chosen.type == "mps":
+        hint = "set `train.device` to auto, or to cuda: each process then takes a GPU of its own"
+        raise SeqVAEError("E238", f"{world.size} processes cannot all train on `{name}`", hint=hint)
+    if chosen.type == "cpu":
+        return chosen
+    there = torch.cuda.device_count()
+    if world.local_size > there:
+        what = f"{world.local_size} processes on this machine, which has {there} GPU{'s' if there > 1 else ''}"
+        raise SeqVAEError("E239", what, hint=f"start `torchrun --nproc-per-node {there}`, or set `train.device=cpu`")
+    device = torch.device("cuda", world.local_rank)
+    torch.cuda.set_device(device)
+    return device
 
 
 def gains_from_bf16(device: torch.device) -> bool:

@@ -3,7 +3,9 @@
 from collections.abc import Mapping, Sequence
 
 import torch
+from torch import Tensor
 
+from seqvae.data.batching import smallest_batch
 from seqvae.data.store import TokenStore
 from seqvae.errors import SeqVAEError
 from seqvae.evaluation.latent import encode_split, mutual_information
@@ -11,11 +13,12 @@ from seqvae.evaluation.likelihood import elbo_and_iw, quick_metrics
 from seqvae.evaluation.passes import evaluating
 from seqvae.models.vae import SeqVAE
 from seqvae.objectives.base import Dims, Objective, overriders
+from seqvae.training.distributed import World
 from seqvae.training.optim import build_optimizer, learning_rate
 from seqvae.training.phases import Phase
 from seqvae.training.settings import PlateauConfig
 from seqvae.training.state import NEVER, Progress
-from seqvae.types import BOS, EOS, UNK, Batch
+from seqvae.types import Batch
 
 _MI_SENTENCES = 5_000
 """Most sentences of a validation's mutual information, whose cost is the square."""
@@ -32,24 +35,22 @@ def check_phases(phases: Sequence[Phase], model: SeqVAE) -> None:
         for phase in phases:
             stage = Stage(phase, model, epoch_steps=1)
             try:
-                stage.objective(_smallest_batch().to(device), 0, torch.Generator(device))
+                stage.objective(smallest_batch().to(device), 0, torch.Generator(device))
             except SeqVAEError as error:
                 error.where = error.where or f"phase `{phase.name}`, with {families}"
                 raise
     model.refiners = ()
 
 
-def _smallest_batch() -> Batch:
-    """Two sentences of one unknown word, with the first of the labels."""
-    tokens = torch.tensor([[BOS, UNK, EOS]] * 2)
-    return Batch(tokens=tokens, lengths=torch.tensor([3, 3]), rows=torch.arange(2), labels=torch.zeros(2).long())
-
-
 class Stage:
-    """One phase built for a model. ``epoch_steps``: updates in an epoch; ``steps``: updates in the phase at most."""
+    """One phase built for a model, shared by the processes of ``world``.
 
-    def __init__(self, phase: Phase, model: SeqVAE, epoch_steps: int):
+    ``epoch_steps``: updates in an epoch; ``steps``: updates in the phase at most. ``loss_of`` is what is trained.
+    """
+
+    def __init__(self, phase: Phase, model: SeqVAE, epoch_steps: int, world: World | None = None):
         self.phase, self.epoch_steps, self._latent = phase, epoch_steps, model.latent_dim
+        self._world = world or World()
         self.steps = phase.total_steps(epoch_steps)
         strategies = phase.build_strategies()
         dims = Dims(
@@ -61,6 +62,7 @@ class Stage:
         for strategy in strategies:
             strategy.build(dims)
         self.objective = Objective(model, strategies, phase.samples).to(model.device)
+        self.loss_of = self._world.parallel(model, self.objective)
         self.optimizers = self._build_optimizers(model)
         model.refiners = tuple(overriders(strategies, "refine"))
         if phase.monitor in ("elbo", "iw") and self.noiseless:
@@ -94,25 +96,52 @@ class Stage:
                 return strategy.monitor
         return "rec" if self.objective.kl_weight(self.steps) == 0 else "elbo"
 
+    def apply(self, progress: Progress, loss: Tensor, clip_norm: float, batch: Batch) -> None:
+        """Clip the gradients and let every optimizer make its step.
+
+        SeqVAEError (E501) where ``loss``, of the ``batch`` and what came before it, or a gradient is not finite;
+        nothing is changed then.
+        """
+        norm = torch.nn.utils.clip_grad_norm_(self.main_parameters, clip_norm)
+        others = [p.grad for p in self.objective.parameters() if p.grad is not None]
+        if not torch.isfinite(norm + loss + torch.nn.utils.get_total_norm(others)):
+            raise SeqVAEError(
+                "E501",
+                f"the loss or its gradient is not finite at step {progress.step + 1}; the update was not applied",
+                where=f"train, rows {batch.rows[:8].tolist()} and on",
+                hint="lower `train.optimizer.lr` or `train.clip_norm`; the last checkpoint is intact",
+            )
+        for group in self.optimizers["main"].param_groups:
+            group["lr"] = self.learning_rate(progress)
+        for optimizer in self.optimizers.values():
+            optimizer.step()
+
     def metrics(self, model: SeqVAE, store: TokenStore, seed: int) -> dict[str, float | int | None]:
-        """The quick metrics of a validation, and what the monitor and the strategies need beside them."""
-        quick = quick_metrics(model, store, seed=seed, noiseless=self.noiseless)
+        """The quick metrics of a validation, and what the monitor and the strategies need beside them.
+
+        The ranks share the work and get the same numbers.
+        """
+        share = {"rank": self._world.rank, "world": self._world.size, "gather": self._world.gather}
+        quick = quick_metrics(model, store, seed=seed, noiseless=self.noiseless, **share)
         return quick | self.further_metrics(model, store, seed)
 
     def further_metrics(self, model: SeqVAE, store: TokenStore, seed: int) -> dict[str, float | None]:
         """What the monitor and the strategies need beside the quick metrics, in nats; only that is computed.
 
-        ``iw_nats``: the bound of as many samples as in training; ``mi_nats``: None without a noisy code.
+        ``iw_nats``: the bound of as many samples as in training; ``mi_nats``: None without a noisy code. It compares
+        every sentence with every other, so each rank computes the whole of it, and that of rank 0 counts.
         """
         found: dict[str, float | None] = {}
         if self.monitor == "iw":
-            bound = elbo_and_iw(model, store, samples=self.phase.samples, seed=seed)
-            found["iw_nats"] = float(bound.iw.mean())
+            share = {"rank": self._world.rank, "world": self._world.size}
+            bound = elbo_and_iw(model, store, samples=self.phase.samples, seed=seed, **share)
+            sums = self._world.gather(torch.tensor([bound.iw.sum()]))
+            found["iw_nats"] = float(sum(sums)) / len(store)
         if any("mi" in strategy.measures for strategy in self.objective.strategies):
             found["mi_nats"] = None
             if self._latent > 0 and not self.noiseless:
-                codes = encode_split(model, store, seed=seed, mi_sentences=_MI_SENTENCES)
-                found["mi_nats"] = mutual_information(codes).nats
+                nats = mutual_information(encode_split(model, store, seed=seed, mi_sentences=_MI_SENTENCES)).nats
+                found["mi_nats"] = float(self._world.gather(torch.tensor([nats], dtype=torch.float64))[0])
         return found
 
     def learning_rate(self, progress: Progress) -> float:

@@ -40,7 +40,7 @@ class Task:
     _kept: dict[int, Plan] = field(default_factory=dict, init=False, repr=False)
 
     def plan(self, epoch: int) -> Plan:
-        """The batches of an epoch, as rows of the training split; a pure function of seed and epoch.
+        """This rank's share of the batches of an epoch, as rows of the training split: by seed and epoch alone.
 
         The last one is kept: whoever draws batches besides asks often, and sorting takes time.
         """
@@ -53,6 +53,8 @@ class Task:
                 batch_size=self.data.batch_size,
                 batch_tokens=self.data.batch_tokens,
                 equal_length=self.data.equal_length,
+                rank=self.runtime.world.rank,
+                world=self.runtime.world.size,
             )
         return self._kept[epoch]
 

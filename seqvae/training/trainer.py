@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 
-from seqvae.errors import SeqVAEError
 from seqvae.evaluation.passes import row_seed
 from seqvae.models.vae import SeqVAE
 from seqvae.objectives.base import PARTS
@@ -24,12 +23,13 @@ class Trainer:
 
     def __init__(self, model: SeqVAE, task: Task):
         self.model, self.task, self.config = model, task, task.train
-        self.progress, self.best, self.loss = states.Progress(), states.copy_weights(model), torch.zeros(())
-        device = task.runtime.device
+        self.progress, self.best = states.Progress(), states.copy_weights(model)
+        self.world, device = task.runtime.world, task.runtime.device
         self.noise = torch.Generator(device).manual_seed(task.train.seed + 1)
-        self.stop = StopSignals()
+        self.stop, self.stopped_by = StopSignals(), None
         # Since the log's last line: rec, kl, sentences, tokens. On the device: one transfer a line, not four a step.
         self.sums = torch.zeros(4, dtype=torch.float32 if device.type == "mps" else torch.float64, device=device)
+        self.loss = self.tokens = torch.zeros(())
         self._start_clock()
 
     # What strategies see of the loop (objectives.base.Loop).
@@ -50,6 +50,7 @@ class Trainer:
 
     def reset(self, part: str) -> None:
         self.model.reset(part)
+        self.world.align(self.model)
 
     # The loop.
 
@@ -57,12 +58,14 @@ class Trainer:
         """Train to the end; False where a signal stopped it (its state is then saved)."""
         with self.stop.installed():
             if resume is None:
+                if self.world.rank > 0:
+                    states.seed_random({"noise": self.noise}, row_seed(self.config.seed, f"rank {self.world.rank}"))
                 self._start_phase(0)
             else:
                 self._restore(resume)
             self._start_clock()
             self.model.train()
-            while not self.progress.finished and self.stop.received is None:
+            while not self.progress.finished and self.stopped_by is None:
                 self._run_epoch()
             return self.progress.finished
 
@@ -79,13 +82,14 @@ class Trainer:
             if due or self.stage.over(self.progress):
                 with self._off_the_clock():
                     self._validate()
+            self.stopped_by = self.world.stopping(self.stop.received)
             if self.stage.over(self.progress):
                 self._end_phase()
                 return
-            if self.stop.received or due or self.step % (self.config.save_every or states.NEVER) == 0:
+            if self.stopped_by or due or self.step % (self.config.save_every or states.NEVER) == 0:
                 with self._off_the_clock():
                     self._save()
-            if self.stop.received:
+            if self.stopped_by:
                 return
 
     def _train_on(self, batches: list[Batch]) -> None:
@@ -101,34 +105,25 @@ class Trainer:
 
     def _update(self, batches: list[Batch], parts: frozenset[str]) -> Terms:
         """Gradients are summed over all sentences of an update, then divided by their number: no mean of means."""
-        sentences, total = sum(len(batch) for batch in batches), 0.0
+        counts, total = torch.zeros_like(self.sums), 0.0
+        share = self.world.share(sum(len(batch) for batch in batches), self.stop.received, counts.device)
         for optimizer in self.optimizers.values():
             optimizer.zero_grad(set_to_none=True)
         for batch in batches:
-            with self.task.runtime.autocast():
-                loss, terms = self.objective(batch, self.step, self.noise)
-            (loss / sentences).backward()
+            with self.task.runtime.autocast(), self.world.holding(batch is not batches[-1]):
+                loss, terms = self.stage.loss_of(batch, self.step, self.noise)
+            (loss / share).backward()
             total = total + loss.detach()
             rec, kl, tokens = terms.rec.detach().mean(0).sum(), terms.kl.detach().sum(), terms.tokens.sum()
-            self.sums += torch.stack([rec, kl, torch.full_like(rec, len(batch)), tokens]).to(self.sums)
+            counts += torch.stack([rec, kl, torch.full_like(rec, len(batch)), tokens]).to(counts)
         for name, modules in self.model.parts().items():
             if name not in parts:
                 for module in modules:
                     module.zero_grad(set_to_none=True)
-        norm = torch.nn.utils.clip_grad_norm_(self.stage.main_parameters, self.config.clip_norm)
-        others = [p.grad for p in self.objective.parameters() if p.grad is not None]
-        if not torch.isfinite(norm + total + torch.nn.utils.get_total_norm(others)):
-            raise SeqVAEError(
-                "E501",
-                f"the loss or its gradient is not finite at step {self.progress.step + 1}; the update was not applied",
-                where=f"train, rows {batches[-1].rows[:8].tolist()} and on",
-                hint="lower `train.optimizer.lr` or `train.clip_norm`; the last checkpoint is intact",
-            )
-        for group in self.optimizers["main"].param_groups:
-            group["lr"] = self.stage.learning_rate(self.progress)
-        for optimizer in self.optimizers.values():
-            optimizer.step()
-        self.loss = total
+        self.loss, counts = self.world.total(total, counts)
+        self.stage.apply(self.progress, self.loss, self.config.clip_norm, batches[-1])
+        self.sums += counts
+        self.tokens = counts[3]
         return terms
 
     # Phases.
@@ -143,7 +138,7 @@ class Trainer:
 
     def _build_stage(self) -> None:
         epoch_steps = -(-len(self.task.plan(0)) // self.config.accumulate)
-        self.stage = Stage(self.task.phases[self.progress.phase], self.model, epoch_steps)
+        self.stage = Stage(self.task.phases[self.progress.phase], self.model, epoch_steps, self.world)
         self.objective, self.optimizers = self.stage.objective, self.stage.optimizers
 
     def _announce(self, event: str) -> None:
@@ -168,6 +163,7 @@ class Trainer:
     # Validation, and what follows from it.
 
     def _validate(self) -> None:
+        self.world.align(self.model)  # running averages were each rank's own
         with self.task.runtime.autocast():
             metrics = self.stage.metrics(self.model, self.task.stores["valid"], self.config.seed)
         value = metrics[f"{self.stage.monitor}_nats"]
@@ -219,9 +215,11 @@ class Trainer:
     # Checkpoints.
 
     def _save(self) -> None:
-        training = {"sums": self.sums} | states.strategy_tensors(self.objective.strategies)
+        random = self.world.collected(states.random_tensors({"noise": self.noise}, self.task.runtime.device))
+        if self.world.rank > 0:
+            return
+        training = {"sums": self.sums} | random | states.strategy_tensors(self.objective.strategies)
         training |= states.optimizer_tensors(self.optimizers)
-        training |= states.random_tensors({"noise": self.noise}, self.task.runtime.device)
         checkpoint = states.Checkpoint(
             progress=self.progress,
             model=self.model.state_dict(),
@@ -244,4 +242,9 @@ class Trainer:
         states.restore_strategies(self.objective.strategies, checkpoint.training)
         states.restore_optimizers(self.optimizers, checkpoint.training)
         self._announce("resume")
-        states.restore_random({"noise": self.noise}, checkpoint.training, device)
+        random = self.world.own(checkpoint.training)
+        if random is None:
+            seed = row_seed(self.config.seed, f"{self.progress.step}:rank {self.world.rank}")
+            states.seed_random({"noise": self.noise}, seed)
+        else:
+            states.restore_random({"noise": self.noise}, random, device)

@@ -1,6 +1,7 @@
 """Aggressive training of the encoder: the inner loop, its end, and what is resumed."""
 
 import itertools
+from signal import SIGTERM
 
 import pytest
 import torch
@@ -18,10 +19,6 @@ def built(latent=3, **settings):
     return strategy
 
 
-class FakeTerms:
-    tokens = torch.tensor([2, 3])
-
-
 class FakeBatch:
     def __init__(self, number):
         self.number, self.tokens = number, torch.zeros(2, 4)
@@ -32,7 +29,7 @@ class FakeLoop:
 
     def __init__(self, losses):
         self.losses, self.batch, self.updated, self.drawn = iter(losses), FakeBatch(0), [], 0
-        self.model, self.step, self.loss = None, 0, None
+        self.model, self.step, self.loss, self.tokens = None, 0, None, torch.tensor(5.0)
 
     def reset(self, part):
         raise AssertionError("nothing is reset")
@@ -47,7 +44,6 @@ class FakeLoop:
     def update(self, batch, parts):
         self.loss = torch.tensor(float(next(self.losses)))
         self.updated.append((batch.number, parts))
-        return FakeTerms()
 
 
 class TestInnerLoop:
@@ -135,7 +131,7 @@ def test_a_run_cut_before_and_after_the_end_of_the_inner_loop_goes_on_bit_by_bit
             def __call__(self, event):
                 super().__call__(event)
                 if event["event"] == "train" and event["step"] == self.at:
-                    current[0].stop.received = 15
+                    current[0].stop.received = SIGTERM
 
         observe = Stops()
         observe.at = cut

@@ -118,7 +118,7 @@ def test_mi_of_one_sentence_is_zero_without_an_error():
 
 def test_running_moments_are_those_of_the_whole_even_far_from_zero():
     mean = 1e4 + normal(100, 5).double()
-    moments = RunningMoments()
+    moments = RunningMoments(5)
     for part in mean.split(13):
         moments.add(GaussianPosterior(part, torch.zeros_like(part)))
     torch.testing.assert_close(moments.variance(), mean.var(0, correction=0), rtol=1e-7, atol=0)
@@ -126,17 +126,17 @@ def test_running_moments_are_those_of_the_whole_even_far_from_zero():
 
 def test_a_unit_is_active_when_its_mean_varies_by_a_hundredth():
     mean = torch.tensor([[-1.0], [1.0]]) * torch.tensor([0.0, 0.0999, 0.1001, 1.0])
-    moments = RunningMoments()
+    moments = RunningMoments(4)
     moments.add(GaussianPosterior(mean, torch.zeros_like(mean)))
     assert moments.active_units() == 2
-    assert RunningMoments().active_units() is None
+    assert RunningMoments(4).active_units() is None
 
 
 def test_active_units_are_none_for_a_family_without_spread_by_dimension():
     class Sphere(GaussianPosterior):
         std = None
 
-    moments = RunningMoments()
+    moments = RunningMoments(3)
     moments.add(Sphere(torch.eye(3), torch.zeros(3, 3)))
     assert moments.active_units() is None
 

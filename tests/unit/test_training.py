@@ -344,7 +344,7 @@ class TestOwnParameters:
             def __call__(self, event):
                 super().__call__(event)
                 if event["event"] == "train" and event["step"] == 5:
-                    first.stop.received = 15
+                    first.stop.received = SIGTERM
 
         first = self.trainer(tmp_path / "cut", strategies, StopsAtFive())
         assert not first.fit()

@@ -27,7 +27,7 @@ def script(monkeypatch, values):
     """Validation gives these values in order (as -ELBO and as rec), then goes on with the last one."""
     left = list(values)
 
-    def metrics(model, store, *, seed, noiseless):
+    def metrics(model, store, *, seed, noiseless, **share):
         value = left.pop(0) if len(left) > 1 else left[0]
         facts = {"elbo_nats": value, "rec_nats": value, "kl_nats": 0.0, "active_units": 0, "ppl_elbo": None}
         return {**facts, "tokens": 5, "sentences": 13}
