@@ -110,6 +110,7 @@ TESTED_ELSEWHERE = {
     "tests/unit/test_paths.py": "E235",
     "tests/unit/test_pretrained.py": "E405 E406",
     "tests/unit/test_pretrained_embeddings.py": "E227 E228 E229",
+    "tests/unit/test_prepare.py": "E350 E351",
     "tests/unit/test_report.py": "E330 E531",
     "tests/unit/test_samples.py": "E290",
     "tests/unit/test_semi_amortised.py": "E272",

@@ -1,15 +1,18 @@
 """Promises of the batches: every row once, in an order that is a pure function of seed and epoch."""
 
+import hashlib
 import time
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from seqvae.data import batching
 from seqvae.data.batching import collate, epoch_plan, evaluation_plan
-from seqvae.data.store import TokenStore
+from seqvae.data.shuffling import Shuffled
+from seqvae.data.store import RowLengths, TokenStore
 from seqvae.data.tokenizers import WordTokenizer
 from seqvae.types import BOS, EOS, PAD
 
@@ -50,6 +53,73 @@ def test_the_ranks_share_out_each_batch(lengths, bound, equal_length, world):
         sizes = [len(part) for part in parts]
         assert max(sizes) - min(sizes) <= 1
         assert sizes == sorted(sizes, reverse=True)
+
+
+@settings(max_examples=20)
+@given(
+    st.integers(0, 10_000),
+    bounds,
+    st.booleans(),
+    st.integers(0, 3),
+)
+def test_the_plan_of_a_large_corpus_is_made_in_parts_with_the_same_promises(draw, bound, equal_length, rank):
+    lengths = np.random.default_rng(draw).integers(2, 14, 251)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(batching, "LARGE_ROWS", 100)
+        patch.setattr(batching, "PART_ROWS", 40)
+        patch.setattr(batching, "POOL_BATCHES", 3)
+        keywords = {"seed": 3, "epoch": draw % 7, "equal_length": equal_length, **bound}
+        plan = epoch_plan(lengths, **keywords)
+        share = epoch_plan(RowLengths(np.cumsum([0, *lengths])), rank=rank, world=4, **keywords)
+        assert sorted(np.concatenate(list(plan)).tolist()) == list(range(251))
+        assert len(plan) == len(share) == len(list(plan))
+        for number, rows in enumerate(plan):
+            assert share[number].tolist() == rows[rank::4].tolist() == plan[number][rank::4].tolist()
+            assert len(rows) > 0
+            assert len(rows) <= bound["batch_size"] or "batch_tokens" in bound
+            assert len(rows) == 1 or cost(lengths, rows) <= bound.get("batch_tokens", np.inf)
+            assert not equal_length or len(set(lengths[rows])) == 1
+        assert [rows.tolist() for rows in plan[2:5]] == [plan[number].tolist() for number in (2, 3, 4)]
+
+
+def test_a_large_corpus_is_mixed_as_a_whole_and_grouped_by_length(monkeypatch):
+    monkeypatch.setattr(batching, "LARGE_ROWS", 30_000)
+    monkeypatch.setattr(batching, "PART_ROWS", 10_000)
+    lengths = np.random.default_rng(0).poisson(20, 50_000) + 2
+    plan = epoch_plan(lengths, seed=5, epoch=0, batch_size=25)
+    assert lengths.sum() / sum(cost(lengths, rows) for rows in plan) > 0.95
+    begin, other = np.concatenate(plan[:400]), np.concatenate(epoch_plan(lengths, seed=5, epoch=1, batch_size=25)[:400])
+    # Of each tenth of the corpus the first fifth of the epoch has 1,000 rows, with a standard deviation of about 28.
+    assert np.abs(np.bincount(begin // 5_000, minlength=10) - 1_000).max() < 140
+    assert abs(len(np.intersect1d(begin, other)) - 2_000) < 200, "another epoch begins with other rows"
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 5, 64, 1000, 4097])
+def test_a_shuffle_that_is_computed_has_every_number_once_in_no_order(n):
+    orders = [Shuffled(n, [key]).at(np.arange(n)) for key in (1, 1, 2)]
+    assert sorted(orders[0].tolist()) == list(range(n))
+    assert orders[0].tolist() == orders[1].tolist()
+    assert Shuffled(n, [1]).at(np.array([n - 1])).tolist() == orders[0][-1:].tolist()
+    if n >= 1000:
+        assert (orders[0] == orders[2]).sum() < 10
+        assert (orders[0] == np.arange(n)).sum() < 10
+        assert abs(np.corrcoef(orders[0][:-1], orders[0][1:])[0, 1]) < 0.1
+        assert abs(np.corrcoef(orders[0], np.arange(n))[0, 1]) < 0.1
+
+
+@pytest.mark.parametrize(
+    ("keywords", "expected"),
+    [
+        ({"batch_size": 32}, "e362010da700c110"),
+        ({"batch_tokens": 700}, "5bb39f15ae796bf2"),
+        ({"batch_size": 16, "equal_length": True}, "715d203ba2df4168"),
+        ({"batch_size": 32, "rank": 1, "world": 3}, "702f24a55e32f885"),
+    ],
+)
+def test_the_order_is_that_of_every_release_so_that_runs_can_be_resumed(keywords, expected):
+    lengths = np.random.default_rng(5000).integers(2, 40, 5000)
+    plan = epoch_plan(lengths, seed=7, epoch=3, **keywords)
+    assert hashlib.sha256(np.concatenate(plan).astype("<i8").tobytes()).hexdigest()[:16] == expected
 
 
 def test_ranks_get_nearly_equal_work():
