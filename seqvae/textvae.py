@@ -13,7 +13,7 @@ from torch import Tensor
 from seqvae.data.store import TokenStore
 from seqvae.data.tokenizers import Tokenizer
 from seqvae.errors import SeqVAEError
-from seqvae.evaluation.likelihood import OnProgress
+from seqvae.evaluation.likelihood import OnProgress, log_probs_at
 from seqvae.evaluation.report import EvalConfig, EvalReport, evaluate_model
 from seqvae.evaluation.score import SAMPLES, By, Scores, score_sentences
 from seqvae.generation.aggregate import Aggregate, fit_aggregate
@@ -126,6 +126,13 @@ class TextVAE:
             first_row=first_row,
             noiseless=self.noiseless,
             batch_tokens=BATCH_TOKENS,
+        )
+
+    def log_probs_at(self, texts: Texts, z: ArrayLike | Codes, *, label: Labels = None) -> Float[np.ndarray, "N M"]:
+        """log p(text|z) in nats of each of N texts given each of M codes, whosever they are."""
+        self.need_latent("say what a code makes likely")
+        return log_probs_at(
+            self.model, self._store(texts, label), torch.from_numpy(as_codes(z, self.latent_dim).copy())
         )
 
     def decode(

@@ -19,6 +19,7 @@ from seqvae.cli.generate import interpolate, reconstruct, sample
 from seqvae.cli.impute import impute
 from seqvae.cli.init import init
 from seqvae.cli.latent import analogy, neighbors, shift, traverse
+from seqvae.cli.plot import plot
 from seqvae.cli.train import train
 from seqvae.cli.usage import verbs
 from seqvae.cli.validate import validate
@@ -38,6 +39,7 @@ app.command()(train)
 app.command("eval")(evaluate)
 app.command()(diagnose)
 app.command()(compare)
+app.command()(plot)
 app.command()(sample)
 app.command()(interpolate)
 app.command()(reconstruct)

@@ -198,6 +198,16 @@ def autoencoder_rec(
     return rec, tokens
 
 
+def log_probs_at(model: nn.Module, store: TokenStore, z: Float[Tensor, "M Z"]) -> Float[np.ndarray, "N M"]:
+    """log p(x|z) in nats of each of N sentences given each of M codes, whosever they are."""
+    found = np.zeros((len(store), len(z)))
+    with evaluating(model):
+        for rows, batch in batches(model, store, batch_tokens=16_384 // len(z)):
+            codes = z.to(model.device)[:, None].expand(-1, len(batch), -1)
+            found[rows] = -model.terms(batch, q=model.encode(batch), z=codes).rec.T.cpu().double().numpy()
+    return found
+
+
 def refuse_non_finite(nll: Float[np.ndarray, " R"], *, first_row: int = 0) -> None:
     """Raises E531 where a sentence has no finite likelihood."""
     bad = np.flatnonzero(~np.isfinite(nll))

@@ -409,6 +409,14 @@ LATENT = [
     Mistake(name="methods-no-such-name", command="methods show cyclic"),
 ]
 
+PLOTS = [
+    Mistake(name="plot-no-run", command="plot runs/vea"),
+    Mistake(name="plot-not-evaluated", command="plot runs/vae --kind kl", model=as_they_are),
+    Mistake(name="plot-map-of-two-models", command="plot runs/vae runs/ae --kind map", model=as_they_are),
+    Mistake(name="plot-map-without-a-code", command="plot runs/lm --kind map", model=as_they_are),
+    Mistake(name="plot-map-by-no-such-labels", command="plot runs/vae --kind map --colour topic", model=as_they_are),
+]
+
 USAGE = [
     Mistake(name="usage-unknown-verb", command="smaple -n 10"),
     Mistake(name="usage-unknown-verb-far-off", command="frobnicate"),
@@ -423,4 +431,4 @@ USAGE = [
     Mistake(name="usage-one-argument-too-many", command="interpolate a b c"),
 ]
 
-MISTAKES = [*CONFIG, *DATA, *MODEL, *TEXT, *VERBS, *LATENT, *USAGE]
+MISTAKES = [*CONFIG, *DATA, *MODEL, *TEXT, *VERBS, *LATENT, *PLOTS, *USAGE]

@@ -14,7 +14,7 @@ import seqvae
 from seqvae import textvae
 from seqvae.errors import SeqVAEError
 from seqvae.evaluation.report import EvalConfig
-from seqvae.generation.decoding import DecodeConfig
+from seqvae.generation.decoding import DecodeConfig, decode
 from seqvae.models.vae import ModelConfig, SeqVAE
 from seqvae.textvae import TextVAE
 
@@ -119,6 +119,19 @@ class TestEdges:
 
     def test_an_empty_text_has_the_code_of_white_space(self, vae):
         assert np.array_equal(vae.encode([""]).mean, vae.encode([" \t "]).mean)
+
+    def test_what_a_code_makes_likely_is_what_decoding_from_it_finds(self, vae):
+        """log p of each drawn text at its own code, from stepping through it; at another's, as if it stood there."""
+        codes, config = vae.encode(TEXTS[:6]).mean, DecodeConfig(strategy="sample", max_length=90)
+        decoded = decode(vae.model, torch.from_numpy(codes), config, torch.Generator().manual_seed(1))
+        ended = [number for number, cut in enumerate(decoded.truncated) if not cut]
+        assert len(ended) > 2
+        texts = [WORDS.decode(decoded.tokens[number]) for number in ended]
+        found = vae.log_probs_at(texts, codes)
+        assert found.shape == (len(ended), 6)
+        expected = [decoded.log_probs[number] for number in ended]
+        np.testing.assert_allclose(found[range(len(ended)), ended], expected, rtol=1e-5)
+        np.testing.assert_allclose(vae.log_probs_at(texts, codes[[4, 1]]), found[:, [4, 1]], rtol=1e-5)
 
     @pytest.mark.parametrize("path", ["slerp", "lerp"])
     @pytest.mark.parametrize(("a", "b"), [("w1 w2", "w5"), ("w1 w2", "w1 w2"), ("", ""), ("", "unheard of")])

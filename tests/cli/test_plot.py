@@ -1,0 +1,48 @@
+"""plot as a user sees it: files that are named, and figures of what there is."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("matplotlib")
+
+
+@pytest.fixture(scope="module")
+def drawn(workplace, tmp_path_factory):
+    """Copies of runs/vae and runs/lm for figures to be put into."""
+    folder = tmp_path_factory.mktemp("drawn")
+    for name in ("vae", "lm"):
+        shutil.copytree(workplace / "runs" / name, folder / name)
+    return folder
+
+
+def test_curves_are_drawn_of_a_run_as_training_left_it(verb, drawn):
+    result = verb("plot", drawn / "vae")
+    assert result.exit_code == 0, result.stderr
+    expected = [drawn / "vae/plots" / f"training.{form}" for form in ("svg", "png")]
+    assert result.stdout.splitlines() == list(map(str, expected))
+    assert "no figure of the KL" in result.stderr
+    svg, png = (path.read_bytes() for path in expected)
+    assert b"active units" in svg  # text stays text
+    assert png.startswith(b"\x89PNG")
+
+
+def test_evaluated_runs_have_their_rate_beside_one_another(verb, drawn, tmp_path):
+    for name in ("vae", "lm"):
+        assert verb("eval", "--model", drawn / name).exit_code == 0
+    result = verb("plot", drawn / "vae", drawn / "lm", "--out", tmp_path / "out", "--format", "svg", "--json")
+    assert result.exit_code == 0, result.stderr
+    assert [Path(name).name for name in json.loads(result.stdout)] == ["training.svg", "kl.svg", "rate.svg"]
+    assert "vae" in (tmp_path / "out/rate.svg").read_text(encoding="utf-8")
+
+
+def test_a_map_and_a_path_are_drawn_together(verb, drawn, tmp_path):
+    ends = ("the cat saw a cake", "she ate some tea at night")
+    result = verb("plot", drawn / "vae", "--kind", "map", "--path", *ends, "--steps", 4, "--out", tmp_path)
+    assert result.exit_code == 0, result.stderr
+    names = ["map.svg", "map.png", "path.svg", "path.png"]
+    assert [Path(line).name for line in result.stdout.splitlines()] == names
+    assert "25 sentences" in (tmp_path / "map.svg").read_text(encoding="utf-8")
+    assert "log p(text | z), nats" in (tmp_path / "path.svg").read_text(encoding="utf-8")
