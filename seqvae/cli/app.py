@@ -20,6 +20,7 @@ from seqvae.cli.impute import impute
 from seqvae.cli.init import init
 from seqvae.cli.latent import analogy, neighbors, shift, traverse
 from seqvae.cli.plot import plot
+from seqvae.cli.report import report
 from seqvae.cli.train import train
 from seqvae.cli.usage import verbs
 from seqvae.cli.validate import validate
@@ -40,6 +41,7 @@ app.command("eval")(evaluate)
 app.command()(diagnose)
 app.command()(compare)
 app.command()(plot)
+app.command()(report)
 app.command()(sample)
 app.command()(interpolate)
 app.command()(reconstruct)

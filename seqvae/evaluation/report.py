@@ -1,5 +1,6 @@
 """Everything that is known about a model on one split, as one record: for JSON, for a table, for a model card."""
 
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
@@ -112,12 +113,8 @@ class EvalReport:
         table.add_column("value", justify="right")
         table.add_column("± se", justify="right")
         table.add_column("meaning", style="dim")
-        for item in fields(self):
-            value = getattr(self, item.name)
-            if "label" in item.metadata and value is not None:
-                error = getattr(self, item.name.removesuffix("_nats") + "_se", None)
-                shown = _shown(value, item.metadata["digits"])
-                table.add_row(item.metadata["label"], shown, _shown(error, 3), item.metadata["meaning"])
+        for row in metric_rows(vars(self)):
+            table.add_row(*row)
         lines = [Text(self.verdict.text, style="bold")]
         if self.kl_dims_nats:
             largest = sorted(self.kl_dims_nats, reverse=True)[:_DIMS_SHOWN]
@@ -127,6 +124,16 @@ class EvalReport:
             # Not wrapped: what is to be copied stays in one piece.
             lines.append(Text(f"  next: {self.verdict.next}", no_wrap=True, overflow="ignore"))
         return Group(table, *lines)
+
+
+def metric_rows(values: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]:
+    """Label, value, standard error and meaning of every number that there is, of what `EvalReport.to_dict` gives."""
+    for item in fields(EvalReport):
+        value = values.get(item.name)
+        if "label" in item.metadata and value is not None:
+            error = values.get(item.name.removesuffix("_nats") + "_se")
+            shown = _shown(value, item.metadata["digits"])
+            yield item.metadata["label"], shown, _shown(error, 3), item.metadata["meaning"]
 
 
 def _shown(value: float | int | None, digits: int) -> str:

@@ -1,6 +1,7 @@
 """What all figures share: colours that the colour-blind and a grey print tell apart, type, and how they are saved."""
 
 import contextlib
+import io
 import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -21,6 +22,9 @@ MARKERS = "osD^vPX"
 
 SEQUENTIAL = "cividis"
 """A scale that rises in lightness, and looks the same to the colour-blind."""
+
+_UNDATED = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
+"""No date in a file: the same figure is the same bytes."""
 
 FORMATS = ("svg", "pdf", "png")
 
@@ -70,6 +74,16 @@ def figure(
         yield made, list(itertools.chain.from_iterable(made.subplots(rows, columns, squeeze=False)))
 
 
+def svg(drawn: "Figure") -> str:
+    """The figure as the text of an SVG file."""
+    import matplotlib
+
+    text = io.StringIO()
+    with matplotlib.rc_context(_STYLE):
+        drawn.savefig(text, format="svg", metadata=_UNDATED["svg"])
+    return text.getvalue()
+
+
 def save(drawn: "Figure", folder: Path, name: str, formats: Sequence[str]) -> list[Path]:
     """Write the figure as ``folder/name.FORMAT`` and give the paths."""
     import matplotlib
@@ -78,7 +92,5 @@ def save(drawn: "Figure", folder: Path, name: str, formats: Sequence[str]) -> li
     for path in paths:
         with storage.storage_errors(path), matplotlib.rc_context(_STYLE):
             folder.mkdir(parents=True, exist_ok=True)
-            # No date in the file: the same figure is the same bytes.
-            dated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
-            drawn.savefig(path, metadata=dated.get(path.suffix[1:]))
+            drawn.savefig(path, metadata=_UNDATED.get(path.suffix[1:]))
     return paths

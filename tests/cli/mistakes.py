@@ -414,6 +414,8 @@ PLOTS = [
     Mistake(name="plot-not-evaluated", command="plot runs/vae --kind kl", model=as_they_are),
     Mistake(name="plot-map-of-two-models", command="plot runs/vae runs/ae --kind map", model=as_they_are),
     Mistake(name="plot-map-without-a-code", command="plot runs/lm --kind map", model=as_they_are),
+    Mistake(name="report-no-run", command="report runs"),
+    Mistake(name="report-not-evaluated", command="report runs/vae", model=as_they_are),
     Mistake(name="plot-map-by-no-such-labels", command="plot runs/vae --kind map --colour topic", model=as_they_are),
 ]
 

@@ -1,0 +1,1 @@
+"""Pages about a run, to be read and shared: HTML and Markdown in one file each."""

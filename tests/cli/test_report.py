@@ -1,0 +1,54 @@
+"""report as a user sees it: one page, the same each time, for every kind of model."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("matplotlib")
+
+
+@pytest.fixture(scope="module")
+def measured(workplace, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("measured")
+    for name in ("vae", "lm", "ae"):
+        shutil.copytree(workplace / "runs" / name, folder / name)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("name", "has", "lacks"),
+    [
+        ("vae", ["Samples", "Reconstructions", "Paths", "Where sentences lie", "swap gap"], []),
+        ("ae", ["Reconstructions", "Paths", "Where sentences lie"], ["Samples", "IW-NLL"]),
+        ("lm", ["Samples", "The course of training"], ["Reconstructions", "Paths", "Where sentences lie"]),
+    ],
+)
+def test_a_page_has_what_its_model_has(verb, measured, name, has, lacks):
+    assert verb("eval", "--model", measured / name).exit_code == 0
+    result = verb("report", measured / name)
+    assert result.exit_code == 0, result.stderr
+    page = Path(result.stdout.splitlines()[0]).read_text(encoding="utf-8")
+    assert [text for text in has if text not in page] == []
+    assert [text for text in lacks if text in page] == []
+    kept = json.loads((measured / name / "model/eval.json").read_text(encoding="utf-8"))["test"]
+    assert f"{kept['rec_nats']:,.3f}" in page
+    assert "latent_dim" in page
+
+
+def test_the_same_run_gives_the_same_files_and_another_seed_other_samples(verb, measured, tmp_path):
+    assert verb("eval", "--model", measured / "vae", "--split", "valid").exit_code == 0
+
+    def written(name, *options):
+        result = verb("report", measured / "vae", "--split", "valid", "--out", tmp_path / name, "--json", *options)
+        assert result.exit_code == 0, result.stderr
+        return {
+            Path(path).relative_to(tmp_path / name).as_posix(): Path(path).read_bytes()
+            for path in json.loads(result.stdout)
+        }
+
+    first = written("a")
+    assert set(first) == {"report.html", "report.md", *(f"figures/{number}.svg" for number in (1, 2, 3))}
+    assert written("b") == first
+    assert written("c", "--seed", "1")["report.md"] != first["report.md"]
