@@ -136,7 +136,7 @@ class Desk {
   }
 
   moved() {
-    const { centre, zoom } = this.plane, home = zoom === 1 && !centre[0] && !centre[1];
+    const { centre, zoom } = this.plane, home = this.plane.home();
     view.set("at_x", home ? "" : centre[0].toFixed(4));
     view.set("at_y", home ? "" : centre[1].toFixed(4));
     view.set("zoom", home ? "" : zoom.toFixed(3));

@@ -32,7 +32,7 @@ export function lineChart(curves, { title, xTitle = "", zero = false, height = 1
   for (const x of ticks(x0, x1, 3)) {
     chart.append(svg("text", { x: across(x), y: height - bottom + 16, "text-anchor": "middle" }, plain(x)));
   }
-  if (xTitle) chart.append(svg("text", { x: width - right + 8, y: height - bottom + 16 }, xTitle));
+  if (xTitle) chart.append(svg("text", { x: width - right + 22, y: height - bottom + 16 }, xTitle));
   const ends = [];
   curves.forEach(({ name, colour, dash }, i) => {
     const line = points[i].map(([x, y], k) => `${k ? "L" : "M"}${across(x).toFixed(1)} ${up(y).toFixed(1)}`).join("");
@@ -40,8 +40,12 @@ export function lineChart(curves, { title, xTitle = "", zero = false, height = 1
     chart.append(svg("path", { class: "curve", d: line, style: { stroke: colour }, "stroke-dasharray": dash }));
     ends.push({ name, colour, y: up(points[i][points[i].length - 1][1]) });
   });
-  ends.sort((a, b) => a.y - b.y).forEach((end, i) => { // names do not lie on each other
+  ends.sort((a, b) => a.y - b.y).forEach((end, i) => { // names do not lie on each other, nor on the axis
     if (i) end.y = Math.max(end.y, ends[i - 1].y + 13);
+  });
+  const over = ends.length ? Math.max(0, ends[ends.length - 1].y - (height - bottom - 4)) : 0;
+  ends.forEach((end) => {
+    end.y -= over;
     chart.append(svg("text", { class: "name", x: width - right + 8, y: end.y + 4, style: { fill: end.colour } }, end.name));
   });
   if (now !== null) {

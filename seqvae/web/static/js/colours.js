@@ -1,6 +1,9 @@
 // Colours of data. Classes: Okabe and Ito (2008); numbers: viridis without the end that the background swallows.
 
-const CLASSES = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#b8a800", "#7f6bb0"];
+// Both are lighter on a dark ground.
+
+const LIGHT = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#b8a800", "#7f6bb0"];
+const DARK = ["#4fa3e0", "#e69f00", "#2fc79a", "#e0a3c8", "#f0743a", "#a9dcf7", "#f0e442", "#a796e6"];
 const OTHER = "#8b8b8b";
 
 const VIRIDIS = [
@@ -21,9 +24,9 @@ export function ramp(t) {
   return VIRIDIS[low].map((value, i) => Math.round(value + (VIRIDIS[low + 1][i] - value) * (place - low)));
 }
 
-export const classColour = (place) => CLASSES[place] ?? OTHER;
+export const classColour = (place) => (isDark() ? DARK : LIGHT)[place] ?? OTHER;
 
-export const CLASSES_SHOWN = CLASSES.length;
+export const CLASSES_SHOWN = LIGHT.length;
 
 // A colour of the style sheet as the browser works it out now: "rgb(1, 2, 3)" and the like.
 export function token(name) {

@@ -123,11 +123,9 @@ export function mapBar(desk) {
 
   return {
     async start() {
-      if (view.has("at_x")) {
-        plane.centre = [Number(view.get("at_x")), Number(view.get("at_y"))];
-        plane.zoom = Number(view.get("zoom", "1")) || 1;
-      }
+      const seen = ["at_x", "at_y", "zoom"].map((name) => Number(view.get(name, "NaN")));
       await showMap(known.some(({ name }) => name === view.get("map")) ? view.get("map") : "pca");
+      if (seen.every(Number.isFinite)) plane.lookAt(seen.slice(0, 2), seen[2]);
       await showColour(columns.some(({ name }) => name === view.get("colour")) ? view.get("colour") : columns[0].name);
       search.value = view.get("search");
       if (search.value) look();

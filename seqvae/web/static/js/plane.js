@@ -6,6 +6,16 @@ import { splat } from "./splat.js";
 
 const PIXELS_WHILE_MOVING = 1_200_000; // painted at most in one frame while the hand moves; all points once it rests
 
+// The middle of all points, and how wide and high they are together.
+function boundsOf(xy) {
+  const low = [1, 1], high = [-1, -1];
+  for (let i = 0; i < xy.length; i += 1) {
+    low[i % 2] = Math.min(low[i % 2], xy[i]);
+    high[i % 2] = Math.max(high[i % 2], xy[i]);
+  }
+  return [0, 1].map((i) => (low[i] + high[i]) / 2).concat([0, 1].map((i) => Math.max(high[i] - low[i], 1e-3)));
+}
+
 export class Plane {
   // `on`: hover(point, x, y), pick(point), select(points), moved().
   constructor(element, on) {
@@ -16,6 +26,7 @@ export class Plane {
     this.colours = new Uint8Array();
     this.strength = new Float32Array();
     this.order = new Uint32Array();
+    this.box = [0, 0, 2, 2];
     this.centre = [0, 0];
     this.zoom = 1;
     this.things = {};
@@ -40,6 +51,9 @@ export class Plane {
   setPoints(xy) {
     this.xy = xy;
     this.grid = new Grid(xy);
+    const was = this.home();
+    this.box = boundsOf(xy);
+    if (was) this.centre = this.box.slice(0, 2);
     if (this.order.length !== xy.length / 2) this.highlight(null);
     this.draw();
   }
@@ -67,7 +81,8 @@ export class Plane {
     this.drawOver();
   }
 
-  get scale() { return 0.47 * Math.min(this.width, this.height) * this.zoom; }
+  // Pixels for one unit of the map; at zoom 1 all points fit in.
+  get scale() { return this.zoom * Math.min(this.width / this.box[2], this.height / this.box[3]) * 0.9; }
 
   get radius() {
     const count = Math.max(1, this.xy.length / 2);
@@ -104,8 +119,15 @@ export class Plane {
     this.moving();
   }
 
+  lookAt(centre, zoom) {
+    [this.centre, this.zoom] = [centre, Math.min(400, Math.max(0.4, zoom))];
+    this.draw();
+  }
+
+  home() { return this.zoom === 1 && this.centre.every((value, i) => value === this.box[i]); }
+
   fit() {
-    [this.centre, this.zoom] = [[0, 0], 1];
+    [this.centre, this.zoom] = [this.box.slice(0, 2), 1];
     this.moving();
   }
 
@@ -120,10 +142,8 @@ export class Plane {
     if (this.asked) return;
     this.asked = requestAnimationFrame(() => {
       this.asked = null;
-      const start = performance.now();
       this.drawPoints();
       this.drawOver();
-      this.frame = performance.now() - start;
     });
   }
 

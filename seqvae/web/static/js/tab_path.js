@@ -79,8 +79,8 @@ export function pathTab(desk) {
         h("div", { class: "row tight" }, h("span", { class: "number small soft" }, `t = ${number(t)}`), h("span", { class: "grow" }, slider)),
         h("p", { class: "number small soft" }, `log p(text | z) ${number(log_prob)} nats, ${number(log_prob / tokens)} a token`));
       slider.style.width = "100%";
-      const curve = { name: "log p / token", x: found.steps.map((each) => each.t), y: found.steps.map((each) => each.log_prob / each.tokens), colour: token("accent") };
-      fill(chart, lineChart([curve], { title: "Log-probability of the text of each step, by token, in nats", xTitle: "t", height: 128, now: at, pick: (share) => { slider.value = Math.round(share * (found.steps.length - 1)); step(); } }));
+      const curve = { name: "log p", x: found.steps.map((each) => each.t), y: found.steps.map((each) => each.log_prob / each.tokens), colour: token("accent") };
+      fill(chart, h("h3", {}, "log p(text | z) by token, nats"), lineChart([curve], { title: "Log-probability of the text of each step, by token, in nats", xTitle: "t", height: 128, now: at, pick: (share) => { slider.value = Math.round(share * (found.steps.length - 1)); step(); } }));
       const here = list.findLast(({ first }) => first <= at);
       [...result.querySelectorAll(".pick")].forEach((button, i) => button.classList.toggle("now", list[i] === here));
       desk.show("path", (map) => ({ path: found.places[map] ?? [], at: found.places[map]?.[at] }), go);

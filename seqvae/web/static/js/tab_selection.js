@@ -31,5 +31,5 @@ export function selectionTab(desk) {
     desk.download(new Blob([`line\ttext\tx\ty\n${lines.join("")}`], { type: "text/tab-separated-values" }), "selection.tsv");
   }
 
-  return { name: "selection", title: "Selection", element, go: () => {}, restore: () => {}, pick: null, fields: {}, tell };
+  return { name: "selection", title: "List", element, go: () => {}, restore: () => {}, pick: null, fields: {}, tell };
 }

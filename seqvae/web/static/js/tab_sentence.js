@@ -43,7 +43,7 @@ export function sentenceTab(desk) {
         unitBars(about.units, found)),
       h("div", { class: "group" }, h("h2", {}, "Nearest sentences"),
         h("p", { class: "soft small" }, "By the cosine between posterior means."),
-        pickList(found.neighbors.map(({ text, score: cosine }) => ({ text, note: number(cosine, 3) })), (text) => desk.take(text))),
+        pickList(found.neighbors.map(({ text, score: cosine }) => ({ text, note: number(cosine, 4) })), (text) => desk.take(text))),
       h("div", { class: "group" }, h("h2", {}, "Words"),
         h("p", { class: "soft small" }, "How often a word is expected in the text above, beside the codes of other sentences."),
         h("div", { class: "words" }, wordList("More likely", "more", found.words.more), wordList("Less likely", "less", found.words.less))));

@@ -37,7 +37,7 @@ export function sumTab(desk) {
         h("div", { class: "card" }, h("p", { class: "text", id: "sum" }, shown(found.text)), h("p", { class: "number small soft" }, `log p(text | z) ${number(found.log_prob)} nats`),
           h("div", { class: "row" }, h("button", { class: "plain", type: "button", onclick: () => desk.open("sentence", { text: found.text }) }, "Show its code"))),
         h("div", { class: "group" }, h("h2", {}, "Nearest sentences"),
-          pickList(found.neighbors.map(({ text, score }) => ({ text, note: number(score, 3) })), (text) => desk.open("sentence", { text }))));
+          pickList(found.neighbors.map(({ text, score }) => ({ text, note: number(score, 4) })), (text) => desk.open("sentence", { text }))));
     });
   }
 
