@@ -1,6 +1,5 @@
 """What to change, by what was measured: each line a setting and what it gains."""
 
-from seqvae.config import Config
 from seqvae.speed import SpeedReport
 
 WORTH = 1.1
@@ -9,12 +8,12 @@ WORTH = 1.1
 MUCH_PADDING = 0.1
 
 
-def advise(report: SpeedReport, config: Config) -> list[str]:
+def advise(report: SpeedReport) -> list[str]:
     """The changes that are worth it, the largest gain first; one line that says so where there is none."""
     before = report.training.tokens_per_s
     gains = {setting: rate / before for setting, rate in report.trials.items() if rate > WORTH * before}
     lines = [_larger_gain(setting, gain) for setting, gain in sorted(gains.items(), key=lambda each: -each[1])]
-    lines += _precision(report, config)
+    lines += _precision(report)
     if report.padding_share > MUCH_PADDING:
         lines.append(f"--set data.equal_length=true: {report.padding_share:.0%} of every batch is padding")
     if report.load is not None and report.device == "cpu" and report.load > report.threads:
@@ -23,13 +22,11 @@ def advise(report: SpeedReport, config: Config) -> list[str]:
 
 
 def _larger_gain(setting: str, gain: float) -> str:
-    line = f"--set {setting}: {gain:.1f} times as many tokens a second"
-    if setting.startswith("data."):
-        line += "; fewer updates an epoch, so try a higher train.optimizer.lr too"
-    return line
+    fewer = ", in fewer updates: try a higher learning rate too" if setting.startswith("data.") else ""
+    return f"--set {setting}: {gain:.1f} times as many tokens a second{fewer}"
 
 
-def _precision(report: SpeedReport, config: Config) -> list[str]:
+def _precision(report: SpeedReport) -> list[str]:
     """bf16 is no gain where the machine has no products of it; how much it is depends on the output layer's share."""
     best, output = report.ceiling, next(part for part in report.parts if part.name == "output")
     ratio = best.bf16_flops_per_s / best.fp32_flops_per_s

@@ -39,10 +39,9 @@ class Sides:
 
 
 def ptb_config(device: str, **changes: Any) -> Config:
-    """`ptb.yaml` in one phase with the plain objective, so that the textbook can train the same."""
-    return Config.from_yaml("ptb.yaml").replace(
-        **({"train.phases": [], "train.device": device, "train.log_every": 1_000_000} | changes)
-    )
+    """`ptb.yaml` in one phase, with the plain objective and one learning rate, so that the textbook trains the same."""
+    plain = {"train.phases": [], "train.schedule": {"name": "constant"}, "train.optimizer.lr": 1e-3}
+    return Config.from_yaml("ptb.yaml").replace(**(plain | {"train.device": device, "train.log_every": 1000} | changes))
 
 
 def ptb_text(split: str) -> tuple[TokenStore, int, str]:

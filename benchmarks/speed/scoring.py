@@ -5,24 +5,32 @@ import torch
 
 from benchmarks.speed.material import Sides, ptb_config, ptb_text, sentences_of, some
 from benchmarks.speed.measured import Measured, measured
+from seqvae.data.batching import evaluation_plan
 from seqvae.data.store import TokenStore
 from seqvae.evaluation.likelihood import elbo_and_iw
 from seqvae.evaluation.passes import row_seed
 from seqvae.models.cost import scoring_work
 
 SAMPLES, SEED = 500, 0
-OURS = {"cpu": 60, "cuda": 3_761}
-"""Sentences of the test text that seqvae scores: all of them on a GPU."""
+
+BATCHES = {"cpu": 3, "cuda": None}
+"""Batches of the test text that seqvae scores, as `eval` makes them, spread over the lengths; None: all of them."""
+
+BATCH_TOKENS = 16_384
+"""As `eval.batch_tokens`: of all samples."""
+
 THEIRS = {"cpu": 15, "cuda": 100}
+"""Sentences that the textbook scores, of the same ones."""
 
 
 def importance_weighted(device: str, quick: bool) -> Measured:
     store, vocab_size, text = ptb_text("test")
     sides = Sides.of(ptb_config(device), vocab_size)
     kind, samples = sides.runtime.device.type, 20 if quick else SAMPLES
-    many, few = (some(store, 4 if quick else counts[kind]) for counts in (OURS, THEIRS))
-    ours, theirs = (TokenStore.from_ids([store[row] for row in rows.tolist()]) for rows in (many, few))
-    sentences = [sentence.to(sides.runtime.device) for sentence in sentences_of(store, few)]
+    ours = _part(store, samples, 1 if quick else BATCHES[kind])
+    few = some(ours, 4 if quick else THEIRS[kind])
+    theirs = TokenStore.from_ids([ours[row] for row in few.tolist()])
+    sentences = [sentence.to(sides.runtime.device) for sentence in sentences_of(ours, few)]
     noise, bounds = torch.Generator(sides.runtime.device), np.zeros(len(few))
     sides.book.eval()
 
@@ -38,6 +46,7 @@ def importance_weighted(device: str, quick: bool) -> Measured:
         },
         sides,
         rounds=2 if quick else 3,
+        quick=quick,
     )
     same = elbo_and_iw(sides.model, theirs, samples=samples, seed=SEED).iw
     found.agreement = f"bounds differ by {np.abs(same / bounds - 1).max():.1e} at most, relative"
@@ -51,3 +60,12 @@ def importance_weighted(device: str, quick: bool) -> Measured:
         " rates are per token, so neither is scaled",
     }
     return found
+
+
+def _part(store: TokenStore, samples: int, count: int | None) -> TokenStore:
+    """Whole batches of one length each: sentences drawn from everywhere would be padded, as those of a text are not."""
+    plan = evaluation_plan(store.lengths, batch_tokens=BATCH_TOKENS // min(samples, 16))
+    if count is None:
+        return store
+    kept = [plan[int((place + 0.5) * len(plan) / count)] for place in range(count)]
+    return TokenStore.from_ids([store[row] for rows in kept for row in rows.tolist()])

@@ -87,7 +87,9 @@ def _compare(config: Config, store: TokenStore, vocab_size: int, quick: bool) ->
             book.step(sentences_of(store, rows))
 
     tokens = sum(int(store.lengths[rows].sum()) - len(rows) for rows in plan)
-    found = measured({"seqvae": (ours, tokens), "textbook": (theirs, tokens)}, sides, rounds=2 if quick else 7)
+    found = measured(
+        {"seqvae": (ours, tokens), "textbook": (theirs, tokens)}, sides, rounds=2 if quick else 7, quick=quick
+    )
     timed = time_training(rehearsal, [[rows] for rows in plan], seconds=0.0)
     found.work = {name: (part.flops / timed.tokens, part.bytes / timed.tokens) for name, part in timed.work.items()}
     parts = time_parts(rehearsal, plan[0], seconds=0.0 if quick else 10.0)

@@ -54,6 +54,7 @@ def writing(device: str, quick: bool, *, strategy: Strategy) -> Measured:
         {"seqvae": (batches, ours), "textbook": (one_after_another, theirs)},
         sides,
         rounds=rounds,
+        quick=quick,
         unit="sentences/s",
     )
     lengths = {side: statistics.mean(map(len, sentences)) for side, sentences in written.items()}

@@ -48,7 +48,7 @@ def bench(
     prepared = prepare(settings.data, settings.tokenizer, splits=["train"])
     say(f"measuring for about {seconds:g} s; other programs at work spoil the numbers")
     report = measure_speed(settings, prepared.splits["train"], prepared.tokenizer.vocab_size, seconds=seconds)
-    advice = advise(report, settings)
+    advice = advise(report)
     if json:
         emit_json(asdict(report) | {"advice": advice})
     else:
@@ -59,7 +59,7 @@ def _show(report: "SpeedReport", advice: Sequence[str]) -> None:
     ceiling, update = report.ceiling, 1000 * report.update_seconds
     memory = "unknown" if report.peak_bytes is None else f"{report.peak_bytes / 1e6:,.0f} MB"
     emit_lines([
-        f"device     {report.device} · {report.precision} · {report.threads} threads"
+        f"device     {report.device} · {report.precision} · {report.threads} thread{'s' if report.threads > 1 else ''}"
         + ("" if report.load is None else f" · load {report.load:.1f}"),
         f"model      {report.parameters:,} parameters · vocabulary {report.vocab_size:,}",
         f"update     {report.sentences_per_update:,.0f} sentences · {report.tokens_per_update:,.0f} tokens"

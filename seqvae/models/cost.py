@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from seqvae.models.recurrent import Cell
 from seqvae.models.vae import ModelConfig
 
-_FP32 = 4
+_FP32 = 4.0
 _GATES: Mapping[Cell, int] = {"lstm": 4, "gru": 3}
 
 _ADAMW = 7
@@ -71,9 +71,9 @@ def update_work(
     weights = Weights.of(config, vocab_size)
     reads = tokens + sentences  # BOS is read, and not predicted
     return {
-        "encoder": Work(3 * 2 * weights.encoder * reads, 3 * _FP32 * weights.encoder),
-        "decoder": Work(3 * 2 * weights.decoder * tokens * samples, 3 * _FP32 * weights.decoder),
-        "output": Work(3 * 2 * weights.output * tokens * samples, 3 * _FP32 * weights.output),
+        "encoder": Work(6.0 * weights.encoder * reads, 3 * _FP32 * weights.encoder),
+        "decoder": Work(6.0 * weights.decoder * tokens * samples, 3 * _FP32 * weights.decoder),
+        "output": Work(6.0 * weights.output * tokens * samples, 3 * _FP32 * weights.output),
         "update": Work(0.0, (_ADAMW + 1) * _FP32 * parameters),
     }
 
@@ -82,9 +82,9 @@ def scoring_work(config: ModelConfig, vocab_size: int, *, sentences: int, tokens
     """Likelihood of ``samples`` codes for each sentence, which is read once."""
     weights = Weights.of(config, vocab_size)
     return {
-        "encoder": Work(2 * weights.encoder * (tokens + sentences), _FP32 * weights.encoder),
-        "decoder": Work(2 * weights.decoder * tokens * samples, _FP32 * weights.decoder),
-        "output": Work(2 * weights.output * tokens * samples, _FP32 * weights.output),
+        "encoder": Work(2.0 * weights.encoder * (tokens + sentences), _FP32 * weights.encoder),
+        "decoder": Work(2.0 * weights.decoder * tokens * samples, _FP32 * weights.decoder),
+        "output": Work(2.0 * weights.output * tokens * samples, _FP32 * weights.output),
     }
 
 
@@ -92,6 +92,6 @@ def writing_work(config: ModelConfig, vocab_size: int, *, tokens: int, steps: in
     """``tokens`` written in all (of every hypothesis), in ``steps`` steps that each read all weights."""
     weights = Weights.of(config, vocab_size)
     return {
-        "decoder": Work(2 * weights.decoder * tokens, _FP32 * weights.decoder * steps),
-        "output": Work(2 * weights.output * tokens, _FP32 * weights.output * steps),
+        "decoder": Work(2.0 * weights.decoder * tokens, _FP32 * weights.decoder * steps),
+        "output": Work(2.0 * weights.output * tokens, _FP32 * weights.output * steps),
     }

@@ -89,7 +89,7 @@ def test_training_goes_the_same_way():
         optimizer.step()
         torch.manual_seed(step)
         sentences = [row[:length] for row, length in zip(batch.tokens, batch.lengths, strict=True)]
-        assert training.step(sentences, WEIGHT) == pytest.approx(float(loss) / len(batch), rel=1e-4)
+        assert training.step(sentences, WEIGHT) == pytest.approx(loss.item() / len(batch), rel=1e-4)
 
 
 def codes(count: int) -> torch.Tensor:
