@@ -14,6 +14,7 @@ from seqvae.data.batching import collate
 from seqvae.data.store import TokenStore
 from seqvae.errors import SeqVAEError
 from seqvae.evaluation.passes import evaluating
+from seqvae.generation import decoding
 from seqvae.generation.decoding import DecodeConfig, _draw, decode
 from seqvae.types import BOS, EOS, PAD, UNK
 
@@ -115,6 +116,26 @@ def test_a_sentence_does_not_depend_on_its_company(strategy):
     alone = [decode(model, z[i : i + 1], config, generator) for i in range(9)]
     assert whole.tokens == [one.tokens[0] for one in alone]
     np.testing.assert_allclose(whole.log_probs, [one.log_probs[0] for one in alone], atol=1e-4)
+
+
+@pytest.mark.parametrize("strategy", ["greedy", "sample", "beam"])
+def test_when_ended_sentences_leave_changes_nothing(strategy, monkeypatch):
+    """On a GPU they are looked for every few tokens, so that the host need not wait at each."""
+    model, z = small_model(scale=1.2), codes(31)
+    config = DecodeConfig(strategy=strategy, max_length=17, beam_size=3)
+    found, steps = [], []
+    step = model.decoder.step
+    monkeypatch.setattr(model.decoder, "step", lambda token, *rest: steps.append(len(token)) or step(token, *rest))
+    for every in (1, 5, 99):
+        monkeypatch.setattr(decoding, "_TIDY_EVERY", {"cpu": every})
+        steps.append(0)
+        found.append(decode(model, z, config, torch.Generator().manual_seed(2)))
+    assert found[0].tokens == found[1].tokens == found[2].tokens
+    assert found[0].truncated == found[1].truncated == found[2].truncated
+    for other in found[1:]:
+        np.testing.assert_allclose(found[0].log_probs, other.log_probs, atol=1e-4)
+    assert len({tuple(words) for words in found[0].tokens}) > 5
+    assert len(set(steps)) > 4  # sentences ended at several places
 
 
 def test_sampling_repeats_with_its_seed_and_leaves_the_global_random_state_alone():
