@@ -360,3 +360,12 @@ def test_progress_is_told_now_and_then_with_the_number_of_processes(monkeypatch)
         "preparing vocabulary: 60 lines, 5 a second",
         "preparing train: 5,000 lines, 294 a second, by up to 3 processes",
     ]
+
+
+def test_the_number_of_processes_is_no_setting_that_a_run_goes_on_with():
+    from seqvae.config import Config
+    from seqvae.training.run import _changed
+
+    saved, other = (Config.from_dict({"data": {"corpus": "tiny", "workers": count}}) for count in (None, 3))
+    assert _changed(saved, other) == []
+    assert _changed(saved, other.replace(**{"data.batch_size": 3})) == ["data.batch_size"]
