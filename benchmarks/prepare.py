@@ -180,8 +180,8 @@ def _page(
         "## Beginning to train",
         f"The text lies prepared in the cache; `tiny.yaml` for {STEPS} updates. Seconds from the call of "
         "`seqvae.train` to the end of the first update, and at the end of all the resident memory in MB: what is the "
-        "process's own, and what is mapped from files (libraries and the pages of the text that were read; the operating "
-        "system takes these back as it needs them).",
+        "process's own, and what is mapped from files (libraries and the pages of the text that were read; the "
+        "operating system takes these back as it needs them).",
         table(_TRAINED, [_trained_row(each) for each in trained]),
     ]
     return "\n\n".join(filter(None, sections)) + "\n"

@@ -11,14 +11,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import timedelta
 
-import numpy as np
 import torch
 import torch.distributed as dist
-from jaxtyping import Int64
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from seqvae.data.batching import smallest_batch
+from seqvae.data.batching import Lengths, smallest_batch
 from seqvae.data.corpora import DataConfig
 from seqvae.data.sources import STDIN
 from seqvae.errors import SeqVAEError
@@ -262,7 +260,7 @@ def check_sources(world: World, data: DataConfig) -> None:
         raise SeqVAEError("E238", f"{world.size} processes cannot all read standard input", hint=hint)
 
 
-def check_shares(world: World, data: DataConfig, lengths: Int64[np.ndarray, " rows"]) -> None:
+def check_shares(world: World, data: DataConfig, lengths: Lengths) -> None:
     """Raises E237 where most batches would leave some of the processes without a sentence."""
     sentences = data.batch_size if data.batch_tokens is None else int(data.batch_tokens / lengths.mean())
     sentences = min(sentences, len(lengths))

@@ -208,7 +208,7 @@ def _train(config: Config, folder: Path, observers: Sequence[Observer], world: W
         told = Told(_noting(observers), workers=config.data.workers)
         prepared = prepare(config.data, _tokenizer(config, folder), on_progress=told)
     _check_data(folder, prepared, resumed=checkpoint is not None)
-    check_shares(world, config.data, prepared.splits["train"].lengths)
+    check_shares(world, config.data, prepared.splits["train"].row_lengths)
     texts = " ".join(store.fingerprint for store in prepared.splits.values())
     step = "none" if checkpoint is None else str(checkpoint.progress.step)
     world.require_same({"settings": config.to_yaml(), "prepared text": texts, "newest checkpoint": step})
