@@ -312,7 +312,7 @@ class TextVAE:
 
         How they are found and scored, and what that does not promise, stands with `imputation.impute`.
         """
-        texts = _listed(texts)
+        texts = listed(texts)
         numbers = self._numbers(label, len(texts))
         labels = [None] * len(texts) if numbers is None else numbers.tolist()
         settings = {"n": n, "config": config, "seed": seed, "noiseless": self.noiseless}
@@ -346,7 +346,7 @@ class TextVAE:
         return written
 
     def _store(self, texts: Texts, label: Labels = None) -> TokenStore:
-        store = texts if isinstance(texts, TokenStore) else TokenStore.from_texts(_listed(texts), self.tokenizer)
+        store = texts if isinstance(texts, TokenStore) else TokenStore.from_texts(listed(texts), self.tokenizer)
         numbers = self._numbers(label, len(store))
         return store if numbers is None else store.with_labels(numbers.numpy(), self.labels)
 
@@ -391,7 +391,8 @@ def evaluate(
     )
 
 
-def _listed(texts: Sequence[str]) -> Sequence[str]:
+def listed(texts: Sequence[str]) -> Sequence[str]:
+    """The texts as a list; raises E244 for a single text, and for what is no text."""
     if isinstance(texts, str):
         raise SeqVAEError("E244", "expected a list of texts, got one text", hint="write `[text]`")
     texts = list(texts)

@@ -44,6 +44,7 @@ LAYERS = {
     "seqvae.speed_advice": 3,
     "seqvae.plots": 3,
     "seqvae.pages": 3,
+    "seqvae.estimator": 3,
     "seqvae.io.pretrained": 3,
     "seqvae.io.hub": 3,
     "seqvae.io.card": 3,

@@ -151,7 +151,7 @@ class TestEdges:
         refused("E244", seqvae.evaluate, vae, "w1 w2")
 
     def test_what_is_no_text_is_refused_with_its_place(self):
-        unchecked = inspect.unwrap(textvae._listed)  # the machine that checks shapes in tests would be first
+        unchecked = inspect.unwrap(textvae.listed)  # the machine that checks shapes in tests would be first
         assert "int at place 1" in refused("E244", unchecked, ["w1", 2]).what
 
     def test_a_negative_number_of_samples_is_refused(self, vae):
