@@ -46,6 +46,14 @@ def test_the_wheel_carries_the_configs_and_the_tiny_corpus(wheel):
     assert strays == set()
 
 
+def test_the_wheel_carries_every_file_of_the_explorer(wheel):
+    names = set(zipfile.ZipFile(wheel).namelist())
+    static = ROOT / "seqvae/web/static"
+    files = {path.relative_to(ROOT).as_posix() for path in static.rglob("*") if path.is_file()}
+    assert {"seqvae/web/static/index.html", "seqvae/web/static/js/app.js", "seqvae/web/static/css/base.css"} <= files
+    assert files <= names
+
+
 def test_an_installed_wheel_finds_what_it_carries_from_any_directory(wheel, tmp_path):
     """Unpacked as an installer would, first on the path, and away from the checkout."""
     zipfile.ZipFile(wheel).extractall(tmp_path / "site")
@@ -71,7 +79,7 @@ def test_the_wheel_has_the_console_script_and_the_extras(wheel):
     info = f"seqvae-{PROJECT['version']}.dist-info"
     assert "seqvae = seqvae.cli.app:main" in archive.read(f"{info}/entry_points.txt").decode()
     metadata = archive.read(f"{info}/METADATA").decode()
-    for extra in ("plots", "explore", "tensorboard", "wandb", "torchtext", "dev"):
+    for extra in ("plots", "explore", "umap", "tensorboard", "wandb", "torchtext", "dev"):
         assert f"Provides-Extra: {extra}\n" in metadata
 
 

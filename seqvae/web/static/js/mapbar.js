@@ -103,10 +103,9 @@ export function mapBar(desk) {
   let typing;
   search.addEventListener("input", () => { clearTimeout(typing); typing = setTimeout(look, 120); });
   search.addEventListener("keydown", (event) => {
-    if (event.key === "Enter" && matches) {
-      look();
-      desk.list([...matches]);
-    }
+    if (event.key !== "Enter") return;
+    look();
+    if (matches) desk.list([...matches]);
   });
   maps.addEventListener("change", () => showMap(maps.value));
   colours.addEventListener("change", () => showColour(colours.value));
