@@ -6,13 +6,13 @@ away: nothing is written.
 
 import os
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from seqvae.config import Config
 from seqvae.data.batching import Plan, epoch_plan
@@ -62,6 +62,10 @@ class Rehearsal(Trainer):
     def train_on(self, group: Plan) -> None:
         """One update on some batches, each given by its rows."""
         self._train_on([self.task.batch(rows) for rows in group])
+
+    def apply(self) -> None:
+        """The end of an update once more: its gradients are clipped, checked and applied."""
+        self.stage.apply(self.progress, self.loss, self.config.clip_norm, self.batch)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,7 +220,7 @@ def time_parts(rehearsal: Rehearsal, rows: np.ndarray, *, seconds: float) -> dic
         "data": lambda: task.batch(rows),
         **_passes(rehearsal, batch),
         "update": lambda: rehearsal.train_on([rows]),
-        "optimizer": lambda: _optimize(rehearsal),
+        "optimizer": rehearsal.apply,
     }
     with task.runtime.autocast():  # `update` leaves the gradients that `optimizer` then needs
         taken = in_turn(parts, task.runtime.device, seconds)
@@ -248,15 +252,9 @@ def _passes(rehearsal: Rehearsal, batch: Batch) -> dict[str, Callable[[], object
     return ({} if q is None else {"encoder": encode}) | {"decoder": decode_states, "output": score}
 
 
-def _backward(outputs: Tensor, inputs) -> None:
+def _backward(outputs: Tensor, inputs: Iterable[Tensor]) -> None:
     wanted = [each for each in inputs if each.requires_grad]
     torch.autograd.grad(outputs.sum(), wanted, allow_unused=True)
-
-
-def _optimize(rehearsal: Rehearsal) -> None:
-    nn.utils.clip_grad_norm_(rehearsal.stage.main_parameters, rehearsal.config.clip_norm)
-    for optimizer in rehearsal.optimizers.values():
-        optimizer.step()
 
 
 def _shares(seconds: Mapping[str, float], training: Timed, best: Ceiling, *, bf16: bool) -> list[Part]:

@@ -60,7 +60,8 @@ def synthetic(rows: int, vocab_size: int, *, seed: int = 0) -> TokenStore:
     lengths = np.clip(random.gamma(4.3, (PTB_LENGTH - 1) / 4.3, rows).round().astype(int), 1, 80)
     weights = 1 / np.arange(1, vocab_size - 3)
     words = random.choice(vocab_size - 4, size=int(lengths.sum()), p=weights / weights.sum()) + 4
-    return TokenStore.from_ids([[BOS, *part, EOS] for part in np.split(words, np.cumsum(lengths)[:-1])])
+    parts = np.split(words, np.cumsum(lengths)[:-1])
+    return TokenStore.from_ids([np.concatenate([[BOS], part, [EOS]]) for part in parts])
 
 
 def sentences_of(store: TokenStore, rows: np.ndarray) -> list[torch.Tensor]:
