@@ -10,6 +10,7 @@ from seqvae.config import Config
 from seqvae.data.store import TokenStore
 from seqvae.data.tokenizers import WordTokenizer
 from seqvae.models.vae import SeqVAE
+from seqvae.training.distributed import World
 from seqvae.training.phases import Phase, resolve_phases
 from seqvae.training.runtime import Runtime
 from seqvae.training.state import Checkpoint, newest_intact
@@ -90,6 +91,7 @@ def toy_trainer(
     phases: list[Phase] | None = None,
     train_count: int = 37,
     observe=None,
+    world: World | None = None,
     **sections: dict[str, Any],
 ) -> Trainer:
     """A trainer on generated sentences; ``trainer.task.observe`` is its :class:`Events`."""
@@ -102,7 +104,7 @@ def toy_trainer(
         train=config.train,
         data=config.data,
         stores={"train": store_of(train_count, 0), "valid": store_of(13, 1)},
-        runtime=Runtime.choose(config.train),
+        runtime=Runtime.choose(config.train, world),
         checkpoints=folder / "checkpoints",
         observe=events,
         log_bytes=lambda: 0,
