@@ -4,7 +4,7 @@ import { rgb, token } from "./colours.js";
 import { Grid, inside } from "./near.js";
 import { splat } from "./splat.js";
 
-const PIXELS_WHILE_MOVING = 1_200_000; // painted at most in one frame while the hand moves; all points once it rests
+const PIXELS_WHILE_MOVING = 1_000_000; // painted at most in one frame while the hand moves; all points once it rests
 
 // The middle of all points, and how wide and high they are together.
 function boundsOf(xy) {
@@ -148,16 +148,12 @@ export class Plane {
   }
 
   drawPoints() {
-    const count = this.xy.length / 2, places = new Float32Array(2 * count), ratio = this.ratio;
-    const scale = this.scale * ratio, left = this.below.width / 2, top = this.below.height / 2;
-    for (let i = 0; i < count; i += 1) {
-      places[2 * i] = left + (this.xy[2 * i] - this.centre[0]) * scale;
-      places[2 * i + 1] = top - (this.xy[2 * i + 1] - this.centre[1]) * scale;
-    }
-    const radius = this.radius * ratio, every = Math.ceil((count * 4 * (radius + 1) ** 2) / PIXELS_WHILE_MOVING);
-    const order = this.inMotion && every > 1 ? this.order.filter((_, k) => k % every === 0) : this.order;
+    const count = this.xy.length / 2, radius = this.radius * this.ratio;
+    const every = this.inMotion ? Math.ceil((count * 4 * (radius + 1) ** 2) / PIXELS_WHILE_MOVING) || 1 : 1;
     const colours = this.colours.length === 3 * count ? this.colours : new Uint8Array(3 * count).fill(128);
-    splat(this.image, rgb(token("paper")), places, order, colours, radius, this.strength);
+    const points = { xy: this.xy, order: this.order, every, colours, strength: this.strength };
+    const to = { left: this.below.width / 2, top: this.below.height / 2, x: this.centre[0], y: this.centre[1], scale: this.scale * this.ratio };
+    splat(this.image, rgb(token("paper")), points, to, radius);
     this.below.getContext("2d").putImageData(this.image, 0, 0);
   }
 

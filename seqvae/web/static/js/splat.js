@@ -1,37 +1,38 @@
 // Draws points into an image, pixel by pixel: the same picture on every machine, with or without a graphics card, and
 // fast enough to follow the hand at 100,000 points.
 
-// How much of each pixel a disc of this radius covers.
-function disc(radius) {
-  const reach = Math.ceil(radius), size = 2 * reach + 1, cover = new Float32Array(size * size);
+// The pixels of a disc, by their distance from its middle in an image of this width, and how much it covers of each.
+function disc(radius, width) {
+  const reach = Math.ceil(radius), steps = [], covers = [];
   for (let y = -reach; y <= reach; y += 1) {
     for (let x = -reach; x <= reach; x += 1) {
-      cover[(y + reach) * size + x + reach] = Math.min(1, Math.max(0, radius + 0.5 - Math.hypot(x, y)));
+      const cover = Math.min(1, radius + 0.5 - Math.hypot(x, y));
+      if (cover > 0.02) {
+        steps.push(y * width + x);
+        covers.push(cover);
+      }
     }
   }
-  return { reach, size, cover };
+  return { reach, steps: Int32Array.from(steps), covers: Float32Array.from(covers) };
 }
 
-// `places`: x and y of each point in pixels; `order`: which are drawn, the last on top; `strength(point)`: 0 to 1.
-export function splat(image, background, places, order, colours, radius, strength) {
-  const { width, height, data } = image, { reach, size, cover } = disc(radius);
-  const words = new Uint32Array(data.buffer);
-  words.fill((255 << 24) | (background[2] << 16) | (background[1] << 8) | background[0]);
-  for (let k = 0; k < order.length; k += 1) {
+// `to`: {left, top, x, y, scale}, from the map to pixels; `order`: the points, the last on top, of which every
+// `every`-th is drawn; `strength`: of each point, 0 to 1.
+export function splat(image, background, { xy, order, every, colours, strength }, to, radius) {
+  const { width, height, data } = image, pixels = new Uint32Array(data.buffer);
+  const { reach, steps, covers } = disc(radius, width), [right, bottom] = [width - reach, height - reach];
+  pixels.fill((255 << 24) | (background[2] << 16) | (background[1] << 8) | background[0]);
+  for (let k = 0; k < order.length; k += every) {
     const point = order[k];
-    const left = Math.round(places[2 * point]) - reach, top = Math.round(places[2 * point + 1]) - reach;
-    if (left < 0 || top < 0 || left + size > width || top + size > height) continue;
+    const x = Math.round(to.left + (xy[2 * point] - to.x) * to.scale), y = Math.round(to.top - (xy[2 * point + 1] - to.y) * to.scale);
+    if (x < reach || y < reach || x >= right || y >= bottom) continue;
     const red = colours[3 * point], green = colours[3 * point + 1], blue = colours[3 * point + 2];
-    const much = strength[point];
-    for (let y = 0, j = 0; y < size; y += 1) {
-      let at = 4 * ((top + y) * width + left);
-      for (let x = 0; x < size; x += 1, j += 1, at += 4) {
-        const alpha = cover[j] * much;
-        if (alpha === 0) continue;
-        data[at] += (red - data[at]) * alpha;
-        data[at + 1] += (green - data[at + 1]) * alpha;
-        data[at + 2] += (blue - data[at + 2]) * alpha;
-      }
+    const middle = y * width + x, much = 256 * strength[point];
+    for (let j = 0; j < steps.length; j += 1) {
+      const alpha = (covers[j] * much) | 0, below = pixels[middle + steps[j]]; // alpha in 256ths, a pixel as ABGR
+      const r = below & 255, g = (below >> 8) & 255, b = (below >> 16) & 255;
+      pixels[middle + steps[j]] = (255 << 24) | ((b + (((blue - b) * alpha) >> 8)) << 16)
+        | ((g + (((green - g) * alpha) >> 8)) << 8) | (r + (((red - r) * alpha) >> 8));
     }
   }
 }
