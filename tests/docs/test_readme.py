@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from torch.distributed import run as launcher
 from typer.main import get_command
 from typer.testing import CliRunner
 
@@ -30,7 +31,7 @@ DOCUMENTS = sorted(
     for pattern in ("*.md", "docs/*.md", "data/*.md", "benchmarks/*.md")
     for path in ROOT.glob(pattern)
 )
-PROGRAMS = ("seqvae", "python", "pip", "make", "git")
+PROGRAMS = ("seqvae", "torchrun", "python", "pip", "make", "git")
 FILTERS = ("cut", "head", "paste", "sort", "tail", "wc")
 THREE = ("seqvae train --config ptb.yaml", "seqvae sample -n 10")
 
@@ -119,6 +120,8 @@ def test_the_commands_of_a_document_work_in_their_order(document, reader):
         assert program in PROGRAMS + FILTERS, f"{document} tells to type {command!r}, which this test cannot judge"
         if program == "seqvae" or program in FILTERS:
             _run(command)
+        elif program == "torchrun":
+            _run(_of_torchrun(arguments))
         elif program == "make":
             targets = re.findall(r"^([a-z]+):", read("Makefile"), re.MULTILINE)
             assert set(arguments) <= set(targets), command
@@ -144,6 +147,14 @@ def _run(command: str) -> None:
             flow = subprocess.run([program, *arguments], input=flow, capture_output=True, check=True).stdout
         if target:
             Path(target).write_bytes(flow)
+
+
+def _of_torchrun(arguments: list[str]) -> str:
+    """The verb that torchrun would start in each process, once torchrun has understood the rest; here one runs it."""
+    given = launcher.parse_args(arguments)
+    assert given.module, f"{arguments} names no module"
+    assert given.training_script == "seqvae", arguments
+    return shlex.join(["seqvae", *given.training_script_args])
 
 
 def _check_extras(command: str) -> None:
@@ -269,7 +280,7 @@ def test_settings_verbs_and_options_that_a_page_names_exist(document):
         if verb := re.match(r"seqvae (\w+)(?: (\w+))?", code):
             group = verbs.commands[verb[1]]
             assert verb[2] is None or verb[2] in getattr(group, "commands", [verb[2]]), code
-        if not code.startswith("python"):
+        if not code.startswith(("python", "torchrun")):
             assert set(re.findall(r"(?<!\S)--[a-z][\w-]*", code)) <= _options(verbs), code
 
 
@@ -306,3 +317,14 @@ $ A=1 seqvae sample -n 3 | head
         ["pip", "install", ".[plots]"],
         ["make", "test"],
     ]
+
+
+def test_what_torchrun_starts_is_read_by_its_own_rules():
+    assert (
+        _of_torchrun(["--nproc-per-node", "2", "-m", "seqvae", "train", "--out", "a b"]) == "seqvae train --out 'a b'"
+    )
+    with pytest.raises(SystemExit):
+        _of_torchrun(["--no-such-option", "2", "-m", "seqvae", "train"])
+    for wrong in (["seqvae", "train"], ["-m", "seqvay", "train"]):
+        with pytest.raises(AssertionError):
+            _of_torchrun(wrong)
