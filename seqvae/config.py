@@ -85,7 +85,7 @@ def find_config(name: str | Path) -> Path:
     For a shipped config, ``.yaml`` and ``recipes/`` may be left out. Raises SeqVAEError E202 with where it looked.
     """
     given = Path(name).expanduser()
-    named = given if given.suffix in (".yaml", ".yml") else given.with_name(given.name + ".yaml")
+    named = given if given.suffix in (".yaml", ".yml") else given.parent / f"{given.name}.yaml"
     folder = shipped("configs")
     candidates = [given, given / "config.yaml", named, folder / named, folder / "recipes" / named]
     for path in candidates:

@@ -148,11 +148,14 @@ def _told() -> Iterator[None]:
 
 def _is_out_of_memory(error: Exception) -> bool:
     torch = sys.modules.get("torch")  # where nobody imported it, it cannot have failed
-    return isinstance(error, MemoryError) or (torch is not None and isinstance(error, torch.OutOfMemoryError))
+    if isinstance(error, MemoryError) or (torch is not None and isinstance(error, torch.OutOfMemoryError)):
+        return True
+    # On the CPU, PyTorch has no kind of error for it.
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
 
 
 def _out_of_memory(error: Exception) -> SeqVAEError:
-    first_line = next(iter(str(error).splitlines()), "")
+    first_line = next(iter(str(error).splitlines()), "").rpartition("DefaultCPUAllocator: ")[2]
     hint = "work on less at once: in training a lower `data.batch_size` or `data.batch_tokens`, in `eval` a lower "
     hint += "`eval.batch_tokens`; or take a smaller model"
     return SeqVAEError("E601", "out of memory" + (f": {first_line}" if first_line else ""), hint=hint)

@@ -1,5 +1,6 @@
 """One-dimensional .npy files that are written piece by piece and mapped back into memory."""
 
+import tokenize
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,10 @@ class ArrayWriter:
 
 def map_array(path: Path, dtype: str, items: int) -> np.ndarray:
     """The array of a .npy file, read-only and mapped; ValueError where it is not what is expected."""
-    array = np.load(path, mmap_mode="r", allow_pickle=False)
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (tokenize.TokenError, SyntaxError, EOFError, OverflowError) as error:  # what a damaged header brings about
+        raise ValueError(f"{path.name} has no header of NumPy: {error}") from None
     if array.shape != (items,) or array.dtype.str != dtype:
         raise ValueError(f"{path.name} holds {array.dtype.str} {array.shape}, expected {dtype} ({items},)")
     return array

@@ -242,7 +242,7 @@ class TextSource(FileSource):
         file = Path(path).expanduser()
         stem = file.name.removesuffix(".gz").removesuffix(".txt")
         ending = f".{labels}.labels" if isinstance(labels, str) else ".labels"
-        return cls(path=file, name=str(path), labels=file.with_name(stem + ending) if labels else None)
+        return cls(path=file, name=str(path), labels=file.parent / (stem + ending) if labels else None)
 
     @property
     def labelled(self) -> bool:

@@ -17,6 +17,10 @@ _TIDY_EVERY = {"cpu": 1}
 """Tokens between two looks for sentences that have ended, by device type."""
 
 
+MOST = {"beam_size": 1_000, "max_length": 100_000}
+"""Beyond these a slip of the hand fills any memory."""
+
+
 class DecodeConfig(BaseModel):
     """How sentences are written from codes."""
 
@@ -28,8 +32,8 @@ class DecodeConfig(BaseModel):
     temperature: float = Field(1.0, description="sampling: logits are divided by this, above 0; 1 is the model itself")
     top_k: int | None = Field(None, description="sampling: keep only the k likeliest tokens; null keeps all")
     top_p: float = Field(1.0, description="sampling: keep the likeliest tokens that hold this probability, in (0, 1]")
-    beam_size: int = Field(5, description="beam: hypotheses kept for each sentence")
-    max_length: int = Field(200, description="most tokens to write, the end of the sentence counted")
+    beam_size: int = Field(5, description="beam: hypotheses kept for each sentence, at most 1,000")
+    max_length: int = Field(200, description="most tokens to write, the end of the sentence counted, up to 100,000")
     allow_unk: bool = Field(False, description="whether <unk> may be written")
 
     @model_validator(mode="after")
@@ -44,6 +48,9 @@ class DecodeConfig(BaseModel):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise SeqVAEError("E233", f"{name} {value} is below 1", hint="give a whole number from 1")
+            if value is not None and value > MOST.get(name, value):
+                most = f"at most {MOST[name]:,} are possible"
+                raise SeqVAEError("E233", f"{name} {value:,} is too many", hint=most)
         return self
 
 

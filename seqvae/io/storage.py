@@ -33,7 +33,10 @@ MAX_HEADER_BYTES = 16 * 2**20
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
-_DEVICE = {errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR}
+_DEVICE = {
+    *(errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR),
+    *(errno.EBUSY, errno.ELOOP, errno.EXDEV, errno.ESTALE),
+}
 
 _writing: set[Path] = set()
 """Temporary paths that this process is writing now. A process id alone does not tell: in containers it is often 1."""
@@ -68,8 +71,8 @@ def atomic_folder(target: str | os.PathLike[str], *, amend: bool = False) -> Ite
     set aside, then removed once the new one is in place; no failure leaves neither.
     """
     target = Path(target)
-    temporary = _beside(target, "tmp")
     with storage_errors(target):
+        temporary = _beside(target, "tmp")
         target.parent.mkdir(parents=True, exist_ok=True)
         _delete(temporary)
         _writing.add(temporary)
@@ -170,8 +173,8 @@ def sha256_file(path: str | os.PathLike[str]) -> str:
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yields a path to write a file at, which becomes ``path`` when the block ends, or vanishes when it raises."""
-    temporary = _beside(path, "tmp")
     with storage_errors(path):
+        temporary = _beside(path, "tmp")
         path.parent.mkdir(parents=True, exist_ok=True)
         _writing.add(temporary)
         try:
@@ -355,6 +358,11 @@ def _files(folder: Path) -> set[str]:
 
 
 def _beside(target: Path, kind: str) -> Path:
+    if target.name in (
+        "",
+        "..",
+    ):  # the working directory, the root, the folder above: what is there is no one's to replace
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(target))
     return target.with_name(f".{kind}-{target.name}-{os.getpid()}")
 
 

@@ -476,6 +476,7 @@ def test_a_run_folder_means_its_config(tmp_path):
 
 def test_a_missing_config_says_where_it_was_looked_for_and_what_there_is(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    assert message(find_config, "").startswith("error[E202]: there is no config ``")
     shown = message(find_config, "tinny.yaml")
     assert shown.startswith(
         "error[E202]: there is no config `tinny.yaml`\n  --> tinny.yaml\nhelp: did you mean `tiny.yaml`?"

@@ -263,6 +263,8 @@ def test_sentences_that_have_ended_leave_the_computation(strategy, monkeypatch):
         ({"top_k": 0}, "E233", "from 1"),
         ({"beam_size": 0}, "E233", "from 1"),
         ({"max_length": 0}, "E233", "from 1"),
+        ({"beam_size": 1001}, "E233", "at most 1,000"),
+        ({"max_length": 2**31}, "E233", "at most 100,000"),
     ],
 )
 def test_settings_that_mean_nothing_are_refused_with_the_next_step(setting, code, help_):

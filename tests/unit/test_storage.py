@@ -418,3 +418,13 @@ def test_each_answer_of_the_disk_has_its_code(number, code):
 def test_a_missing_file_is_no_fault_of_the_disk(tmp_path):
     with pytest.raises(FileNotFoundError), storage.storage_errors("somewhere"):
         (tmp_path / "none").read_bytes()
+
+
+@pytest.mark.parametrize("name", [".", "..", "here/.."])
+def test_a_folder_that_has_no_name_of_its_own_is_never_replaced(tmp_path, monkeypatch, name):
+    (tmp_path / "below" / "here").mkdir(parents=True)
+    (tmp_path / "below" / "mine").write_text("mine", encoding="utf-8")
+    monkeypatch.chdir(tmp_path / "below")
+    assert code_of(write_bytes, name, b"x") == "E703"
+    assert code_of(make_folder, Path(name)) == "E703"
+    assert content(tmp_path) == {"below/mine": b"mine"}

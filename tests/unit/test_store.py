@@ -348,6 +348,13 @@ def test_opening_a_damaged_store_says_so(tmp_path):
         with pytest.raises(SeqVAEError, match="damaged") as caught:
             TokenStore.open(tmp_path)
         assert caught.value.code == "E401"
+    (tmp_path / "store.json").write_text(good)
+    for change in (lambda c: c.replace(b"}", b"(", 1), lambda c: b"", lambda c: c[:9]):
+        whole = (tmp_path / "offsets.npy").read_bytes()
+        _rewrite(tmp_path / "offsets.npy", change)
+        with pytest.raises(SeqVAEError, match="damaged"):
+            TokenStore.open(tmp_path)
+        (tmp_path / "offsets.npy").write_bytes(whole)
 
 
 def test_an_entry_that_another_process_finished_first_is_used(tmp_path, corpus, monkeypatch):
