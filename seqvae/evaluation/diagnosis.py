@@ -21,8 +21,8 @@ FLOOR_NATS = 5.0
 REMEDIES = 3
 
 QUICK = {"iw_samples": 5, "reconstructions": 1}
-"""Settings of ``eval`` for a diagnosis: it rests on MI and the gaps, so that few samples of z will do, and reads nothing
-from reconstructions."""
+"""Settings of ``eval`` for a diagnosis: it rests on MI and the gaps, so that few samples of z will do; nothing is
+read from reconstructions."""
 
 _SPLIT = ("gaussian", "batchnorm", "delta")
 """Posterior families whose KL to the standard prior splits by dimension."""
