@@ -16,8 +16,13 @@ LOGVAR_RANGE = (-30.0, 20.0)
 """Log-variances are clamped to this range, so that exp() and its inverse stay finite in fp32."""
 
 
+def wide(tensor: Tensor) -> Tensor:
+    """``tensor`` in fp32, or in fp64 where it is."""
+    return tensor if tensor.dtype == torch.float64 else tensor.float()
+
+
 def _wide(*tensors: Tensor) -> tuple[Tensor, ...]:
-    return tuple(t if t.dtype == torch.float64 else t.float() for t in tensors)
+    return tuple(map(wide, tensors))
 
 
 def rsample(

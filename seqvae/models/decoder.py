@@ -7,6 +7,7 @@ from jaxtyping import Float, Int
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
+from seqvae import gaussian
 from seqvae.models.recurrent import NETWORKS, Cell, run_causal
 
 
@@ -113,7 +114,7 @@ class Decoder(nn.Module):
 
     def logits(self, outputs: Float[Tensor, "*B H"]) -> Float[Tensor, "*B V"]:
         """Scores (fp32) of every next token, from what the output layer reads."""
-        logits = (outputs @ self.output_weight.T).float()
+        logits = gaussian.wide(outputs @ self.output_weight.T)
         return logits if self.output_bias is None else logits + self.output_bias
 
     def _run(

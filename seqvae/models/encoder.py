@@ -7,6 +7,7 @@ from jaxtyping import Float, Int
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
+from seqvae import gaussian
 from seqvae.models.recurrent import Cell, SentenceNetwork
 
 
@@ -56,7 +57,7 @@ class Encoder(nn.Module):
 
     def read(self, inputs: Float[Tensor, "B T E"], lengths: Int[Tensor, " B"]) -> Float[Tensor, "B H"]:
         """Features of sequences of embeddings, whether of words or not."""
-        outputs = self.network(inputs, lengths).float()
+        outputs = gaussian.wide(self.network(inputs, lengths))
         if self.config.pooling == "last":
             return self._final_states(outputs, lengths)
         inside = torch.arange(inputs.shape[1], device=inputs.device) < lengths[:, None]

@@ -50,7 +50,7 @@ class BatchNormHead(nn.Module):
         nn.init.zeros_(self.beta)
 
     def forward(self, features: Float[Tensor, "B H"]) -> GaussianPosterior:
-        raw, logvar = self.linear(features).float().chunk(2, dim=-1)
+        raw, logvar = gaussian.wide(self.linear(features)).chunk(2, dim=-1)
         if self.training and len(raw) == 1:
             norm = self.norm
             scaled = functional.batch_norm(raw, norm.running_mean, norm.running_var, training=False, eps=norm.eps)

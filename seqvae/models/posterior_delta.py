@@ -56,6 +56,6 @@ class DeltaHead(nn.Module):
         self.largest_logvar = largest_logvar(config.delta_nats / latent_dim)
 
     def forward(self, features: Float[Tensor, "B H"]) -> GaussianPosterior:
-        mean, raw = self.linear(features).float().chunk(2, dim=-1)
+        mean, raw = gaussian.wide(self.linear(features)).chunk(2, dim=-1)
         logvar = self.largest_logvar - functional.softplus(raw)
         return GaussianPosterior(mean, logvar.clamp_min(gaussian.LOGVAR_RANGE[0]))

@@ -62,5 +62,5 @@ class GaussianHead(nn.Module):
         self.linear = nn.Linear(features, 2 * latent_dim, bias=False)
 
     def forward(self, features: Float[Tensor, "B H"]) -> GaussianPosterior:
-        mean, logvar = self.linear(features).float().chunk(2, dim=-1)
+        mean, logvar = gaussian.wide(self.linear(features)).chunk(2, dim=-1)
         return GaussianPosterior(mean, logvar.clamp(*gaussian.LOGVAR_RANGE))

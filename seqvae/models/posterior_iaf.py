@@ -1,5 +1,6 @@
 """The inverse autoregressive flow: a Gaussian posterior bent by transforms that depend on the sentence."""
 
+import copy
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
@@ -89,8 +90,6 @@ class FlowPosterior:
     base_logvar: Float[Tensor, "B Z"]
     context: Float[Tensor, "B K"]
     flow: InverseAutoregressiveFlow
-    frozen: bool = False
-    """Whether no gradient may reach the flow's own parameters."""
     _last: list[tuple[Tensor, int, Tensor]] = field(default_factory=list, repr=False, compare=False)
     """The codes last drawn or asked for, their version (which a change in place moves), and their log-density."""
 
@@ -133,16 +132,24 @@ class FlowPosterior:
 
     def detach(self) -> Posterior:
         fixed = (self.base_mean.detach(), self.base_logvar.detach(), self.context.detach())
-        return FlowPosterior(*fixed, self.flow, frozen=True)
+        return FlowPosterior(*fixed, _detached(self.flow))
 
     def __getitem__(self, index: slice | Tensor) -> Posterior:
         parts = (self.base_mean[index], self.base_logvar[index], self.context[index])
-        return FlowPosterior(*parts, self.flow, self.frozen)
+        return FlowPosterior(*parts, self.flow)
 
     def _run(self, z: Float[Tensor, "S B Z"], inverse: bool) -> tuple[Float[Tensor, "S B Z"], Float[Tensor, "S B"]]:
-        parameters = {name: p.detach() if self.frozen else p for name, p in self.flow.named_parameters()}
         with torch.autocast(z.device.type, enabled=False):  # log-densities are fp32 throughout
-            return torch.func.functional_call(self.flow, parameters, (z, self.context, inverse))
+            return self.flow(z, self.context, inverse)
+
+
+def _detached(flow: InverseAutoregressiveFlow) -> InverseAutoregressiveFlow:
+    """The same flow, in the same memory, whose parameters no gradient reaches.
+
+    A copy, since the threads that share a model must not change it: `torch.func.functional_call` would, meanwhile.
+    """
+    shared = {id(tensor): tensor.detach() for tensor in (*flow.parameters(), *flow.buffers())}
+    return copy.deepcopy(flow, shared)
 
 
 class IAFHead(nn.Module):
@@ -158,5 +165,5 @@ class IAFHead(nn.Module):
         self.flow = InverseAutoregressiveFlow(config, latent_dim)
 
     def forward(self, features: Float[Tensor, "B H"]) -> FlowPosterior:
-        mean, logvar, context = self.linear(features).float().split(self.sizes, dim=-1)
+        mean, logvar, context = gaussian.wide(self.linear(features)).split(self.sizes, dim=-1)
         return FlowPosterior(mean, logvar.clamp(*gaussian.LOGVAR_RANGE), context, self.flow)

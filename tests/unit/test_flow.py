@@ -134,11 +134,12 @@ def test_a_detached_posterior_gives_its_codes_gradients_and_its_parameters_none(
     z = q.rsample(2, noise())
     q.detach().log_prob(z.detach().requires_grad_()).sum().backward()
     assert all(parameter.grad is None for parameter in q.flow.parameters())
+    assert all(parameter.requires_grad for parameter in q.flow.parameters())
     # d log q(z|x)/dz at fixed parameters, by differences.
     point = z.detach()[:1].double()
     fixed = posterior(3)
     fixed.flow.double()
-    wide = type(fixed)(*(t.detach().double() for t in (q.base_mean, q.base_logvar, q.context)), fixed.flow, True)
+    wide = type(fixed)(*(t.double() for t in (q.base_mean, q.base_logvar, q.context)), fixed.flow).detach()
     assert torch.autograd.gradcheck(lambda x: wide.log_prob(x.clone()).sum(), (point.requires_grad_(),))
 
 
