@@ -9,15 +9,18 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from signal import SIGTERM
 from typing import Any
+from unittest import mock
 
 import torch
-from training_toys import NO_DROPOUT, Events, bytes_of, last_checkpoint, phase_of, toy_trainer
+from training_toys import NO_DROPOUT, WORDS, Events, bytes_of, last_checkpoint, phase_of, sentences, toy_trainer
 
 import seqvae
 from seqvae.config import Config
+from seqvae.data.store import prepare
 from seqvae.errors import SeqVAEError
 from seqvae.io import storage
 from seqvae.objectives.adversarial import AdversarialConfig
@@ -177,9 +180,6 @@ def diverged(world: World, folder: Path) -> Any:
 
 def written(world: World, folder: Path) -> Any:
     """A whole run, in which every rank but the first may not write; stopped, to be resumed by another number."""
-    if world.rank > 0:
-        for name in ("atomic_folder", "write_bytes", "write_json", "recover"):
-            setattr(storage, name, lambda *_, **__: sys.exit("a rank that must not write has written"))
     events = Events()
 
     class Stops(Events):
@@ -189,9 +189,12 @@ def written(world: World, folder: Path) -> Any:
                 os.kill(os.getpid(), SIGTERM)
 
     config = Config.from_yaml(folder.parent / "quiet.yaml")
-    run = seqvae.train(config, out=folder / "stopped", observers=[Stops()])
-    other = seqvae.train(config, out=folder / "whole", observers=[events])
-    again = seqvae.train(config, resume=folder / "whole", observers=[events])
+    with ExitStack() as stack:
+        for name in ("atomic_folder", "write_bytes", "write_json", "recover") if world.rank > 0 else ():
+            stack.enter_context(mock.patch.object(storage, name, side_effect=AssertionError("this rank has written")))
+        run = seqvae.train(config, out=folder / "stopped", observers=[Stops()])
+        other = seqvae.train(config, out=folder / "whole", observers=[events])
+        again = seqvae.train(config, resume=folder / "whole", observers=[events])
     return {"run": [run.finished, str(run.signal), other.finished, again.finished], "events": events}
 
 
@@ -221,6 +224,58 @@ def refused(world: World, folder: Path) -> Any:
     return {"refused": found, "left": sorted(path.name for path in folder.glob("*"))}
 
 
+FILES = (10, 9, 7, 5)
+"""Sentences in the files of a dataset that is dealt out: two processes get whole files, three every third sentence."""
+
+
+def dealt(world: World, folder: Path) -> Any:
+    """Each process reads its share of a dataset; a run that was stopped, and a whole one."""
+    import datasets
+
+    text = sentences(sum(FILES), seed=7)
+    starts = [sum(FILES[:number]) for number in range(len(FILES))]
+
+    def rows(files):
+        for start, count in files:
+            yield from ({"text": line} for line in text[start : start + count])
+
+    files = {"files": list(zip(starts, FILES, strict=True))}
+    datasets.load_dataset = lambda *_, **__: datasets.IterableDataset.from_generator(rows, gen_kwargs=files)
+    if world.rank == 0:
+        WORDS.save(folder.parent / "words")
+    world.told(lambda: "the vocabulary is there")
+    changes = {"train": "hub:some/thing", "shards": True, "batch_size": 6}
+    config = Config.from_yaml(folder.parent / "quiet.yaml").replace(
+        **{f"data.{name}": value for name, value in changes.items()},
+        tokenizer={"name": "saved", "folder": folder.parent / "words"},
+    )
+    store = prepare(config.data.of_rank(world.rank, world.size), config.tokenizer).splits["train"]
+    events = Events()
+
+    class Stops(Events):
+        def __call__(self, event):
+            super().__call__(event)
+            if event["event"] == "train" and event["step"] == 4:
+                os.kill(os.getpid(), SIGTERM)
+
+    stopped = seqvae.train(config, out=folder / "cut", observers=[Stops()])
+    seqvae.train(resume=folder / "cut")
+    seqvae.train(config, out=folder / "whole", observers=[events])
+    refused = []
+    for change in ({"data.batch_size": world.size + 1}, {"tokenizer": {"name": "word"}}):
+        try:
+            seqvae.train(config.replace(**change), out=folder / "refused")
+        except SeqVAEError as error:
+            refused.append([error.code, error.what])
+    return {
+        "rows": [store[row].tolist() for row in range(len(store))],
+        "text": [WORDS.encode(line) for line in text],
+        "stopped": not stopped.finished,
+        "notes": [event["text"] for event in events.of("note")],
+        "refused": refused,
+    }
+
+
 def lost(world: World, folder: Path) -> Any:
     """The last rank dies in an update; what the others are told."""
 
@@ -236,8 +291,8 @@ def lost(world: World, folder: Path) -> Any:
 
 
 SCENARIOS = {
-    2: (trajectory, methods, resets, resumed, diverged, written, refused),
-    3: (trajectory, resumed, diverged, other_world, refused),
+    2: (trajectory, methods, resets, resumed, diverged, written, refused, dealt),
+    3: (trajectory, resumed, diverged, other_world, refused, dealt),
 }
 """By the number of processes: what three tell no more than two do is left to these."""
 

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from seqvae.data import catalogue, hub, torchtext_corpora
 from seqvae.data.cache import spooled
@@ -62,6 +62,11 @@ class DataConfig(BaseModel):
     too_long: Literal["drop", "truncate", "error"] = Field(
         "drop", description="What is done with a sentence longer than max_length."
     )
+    shards: bool = Field(
+        False,
+        description="Each process of a run reads and keeps a share of its own of the training text, which is then a "
+        "dataset of the Hugging Face Hub: for text that no disk holds as a whole.",
+    )
     workers: int | None = Field(
         None,
         ge=1,
@@ -75,6 +80,22 @@ class DataConfig(BaseModel):
     equal_length: bool = Field(
         False, description="Make every batch of sentences of one length, so that nothing is padded."
     )
+
+    @model_validator(mode="after")
+    def _dealt(self) -> "DataConfig":
+        if self.shards and not (self.train or "").startswith(hub.PREFIX):
+            raise ValueError("shards are those of a dataset of the Hub: train has to be hub:OWNER/NAME")
+        if self.shards and self.valid is None:
+            raise ValueError("with shards no row can be held out: name a text for valid")
+        if self.shards and (self.label_column is not None or self.labels):
+            raise ValueError("shards have no labels: each would have classes of its own")
+        if self.shards and (self.batch_tokens is not None or self.equal_length):
+            raise ValueError("shards are batched by batch_size alone: all processes make the same number of batches")
+        return self
+
+    def of_rank(self, rank: int, world: int) -> "DataConfig":
+        """What one of ``world`` processes reads: with ``shards`` its share of the training text."""
+        return self.model_copy(update={"train": f"{self.train},shard={rank}/{world}"} if self.shards else {})
 
 
 def resolve(config: DataConfig, required: Collection[str] = ("train", "valid")) -> dict[str, Source]:

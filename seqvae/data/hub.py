@@ -1,4 +1,6 @@
-"""Datasets of the Hugging Face Hub, by name: ``hub:OWNER/NAME``, and behind it ``,config=C,split=S,revision=R``.
+"""Datasets of the Hugging Face Hub, by name: ``hub:OWNER/NAME``, and options behind it.
+
+``,config=C,split=S,revision=R,shard=I/N``: the last is share I, from 0, of N shares that are dealt out.
 
 Only data files are read; a dataset that would need code of its own to be run is refused by `datasets` itself.
 """
@@ -14,9 +16,9 @@ from seqvae.data.tables import check_columns, to_row
 from seqvae.errors import Location, SeqVAEError
 
 PREFIX = "hub:"
-_OPTIONS = ("config", "split", "revision")
+_OPTIONS = ("config", "split", "revision", "shard")
 _SPLITS = {"valid": "validation"}
-_SPELLING = "write `hub:OWNER/NAME`, and behind it what is needed of `,config=C,split=S,revision=R`"
+_SPELLING = "write `hub:OWNER/NAME`, and behind it what is needed of `,config=C,split=S,revision=R,shard=I/N`"
 
 
 def open_dataset(name: str, *, text_column: str, label_column: str | None, split: str) -> SpooledSource:
@@ -45,6 +47,10 @@ def _parsed(name: str) -> tuple[str, dict[str, str]]:
             guess = f"did you mean `{close[0]}`? " if close and key not in options else ""
             raise SeqVAEError("E224", f"`{item}` in {name} cannot be read", hint=guess + _SPELLING)
         options[key] = value
+    share, _, shares = options.get("shard", "0/1").partition("/")
+    if not (share.isdecimal() and shares.isdecimal() and int(share) < int(shares)):
+        what = f"`shard={options['shard']}` in {name} is no share I/N, of N that count from 0"
+        raise SeqVAEError("E224", what, hint=_SPELLING)
     if not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", dataset):
         raise SeqVAEError("E224", f"`{dataset}` is no name of a dataset", hint=_SPELLING)
     return dataset, options
@@ -54,6 +60,7 @@ def _rows(
     name: str, dataset: str, options: dict[str, str], text_column: str, label_column: str | None
 ) -> Iterator[Row]:
     import datasets
+    from datasets.distributed import split_dataset_by_node
 
     wanted = [text_column, *([] if label_column is None else [label_column])]
     try:
@@ -66,6 +73,10 @@ def _rows(
                 streaming=True,
                 cache_dir=None if cache is None else str(cache),
             )
+            if "shard" in options:
+                # Whole files, where they can be dealt out evenly; else every N-th row.
+                share, shares = map(int, options["shard"].split("/"))
+                table = split_dataset_by_node(table, rank=share, world_size=shares)
             names = table.column_names or list(next(iter(table), {}))
             check_columns(names, wanted, Location(name))
             feature = (table.features or {}).get(label_column)

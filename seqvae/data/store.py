@@ -118,6 +118,18 @@ class TokenStore:
             classes=classes,
         )
 
+    def head(self, rows: int) -> "TokenStore":
+        """The first rows, by the counts and the name of the whole."""
+        return TokenStore(
+            tokens=self.tokens,
+            offsets=self.offsets[: rows + 1],
+            lines=self.lines[:rows],
+            stats=self.stats,
+            fingerprint=self.fingerprint,
+            labels=None if self.labels is None else self.labels[:rows],
+            classes=self.classes,
+        )
+
     @classmethod
     def open(cls, folder: Path | str) -> "TokenStore":
         """Maps a store from disk in constant time; raises E401 for one that is not whole."""

@@ -16,9 +16,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from seqvae.data.batching import Lengths, smallest_batch
-from seqvae.data.corpora import DataConfig
-from seqvae.data.sources import STDIN
+from seqvae.data.batching import smallest_batch
 from seqvae.errors import SeqVAEError
 from seqvae.evaluation.passes import row_seed
 from seqvae.types import Batch, Terms
@@ -68,6 +66,10 @@ class World:
             return None
         prefix = _prefix(self.rank)
         return {name.removeprefix(prefix): tensor for name, tensor in collected.items() if name.startswith(prefix)}
+
+    def joint(self, text: str) -> str:
+        """The texts of all ranks made one, which differs where any of them does."""
+        return "-".join(f"{int(seen):016x}" for seen in self.gather(torch.tensor([row_seed(0, text)])))
 
     def align(self, module: nn.Module) -> None:
         """Every rank takes the parameters and buffers of rank 0."""
@@ -251,28 +253,6 @@ def _several() -> bool:
         hint = "start it with `torchrun --nproc-per-node N -m seqvae train ...`; for one process, unset WORLD_SIZE"
         raise SeqVAEError("E236", f"WORLD_SIZE asks for {given['WORLD_SIZE']} processes, but: {fault}", hint=hint)
     return True
-
-
-def check_sources(world: World, data: DataConfig) -> None:
-    """Raises E238 where the processes would have to share standard input."""
-    if world.size > 1 and STDIN in (data.train, data.valid, data.test):
-        hint = "write the text to a file, and name that"
-        raise SeqVAEError("E238", f"{world.size} processes cannot all read standard input", hint=hint)
-
-
-def check_shares(world: World, data: DataConfig, lengths: Lengths) -> None:
-    """Raises E237 where most batches would leave some of the processes without a sentence."""
-    sentences = data.batch_size if data.batch_tokens is None else int(data.batch_tokens / lengths.mean())
-    sentences = min(sentences, len(lengths))
-    if sentences < world.size:
-        hint = "set a larger `data.batch_size` or `data.batch_tokens`, which are those of all processes together; or "
-        hint += "start fewer processes"
-        what = f"{processes(world.size)} cannot share out batches of {sentences} sentence{'s' if sentences > 1 else ''}"
-        raise SeqVAEError("E237", what, hint=hint)
-
-
-def processes(number: int) -> str:
-    return f"{number} process{'es' if number > 1 else ''}"
 
 
 @contextlib.contextmanager

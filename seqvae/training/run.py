@@ -28,13 +28,14 @@ from seqvae.io import pretrained, storage
 from seqvae.models.vae import SeqVAE
 from seqvae.textvae import TextVAE
 from seqvae.training import state as states
-from seqvae.training.distributed import World, check_shares, check_sources, joined, processes, ranks_of
+from seqvae.training.distributed import World, joined, ranks_of
 from seqvae.training.embeddings import PretrainedEmbeddings
 from seqvae.training.layout import CHECKPOINTS, CONFIG, LOG, METRICS, MODEL, PROVENANCE, TOKENIZER
 from seqvae.training.lock import LOCK, locked
 from seqvae.training.loggers import MetricsFile, PlainLog
 from seqvae.training.phases import check_resets, resolve_phases
 from seqvae.training.runtime import Runtime
+from seqvae.training.shares import check_dealing, check_shares, check_sources, dealt, processes
 from seqvae.training.stage import check_phases
 from seqvae.training.task import Observer, Task
 from seqvae.training.trainer import Trainer
@@ -204,14 +205,18 @@ def _train(config: Config, folder: Path, observers: Sequence[Observer], world: W
     if checkpoint is not None and checkpoint.progress.finished:
         _fan_out(observers)({"event": "note", "text": "this run is finished already"})
         return Run(folder, finished=True)
-    with world.ahead(world.local_rank == 0):
+    tokenizer, saved_by = _tokenizer(config, folder), None if checkpoint is None else ranks_of(checkpoint.training)
+    check_dealing(world, config.data, tokenizer, saved_by)
+    with world.ahead(world.local_rank == 0 or config.data.shards):
         told = Told(_noting(observers), workers=config.data.workers)
-        prepared = prepare(config.data, _tokenizer(config, folder), on_progress=told)
-    _check_data(folder, prepared, resumed=checkpoint is not None)
+        prepared = prepare(config.data.of_rank(world.rank, world.size), tokenizer, on_progress=told)
+    prepared = dealt(world, config.data, prepared)
+    data = _data(prepared, world if config.data.shards else World())
+    _check_data(folder, data, resumed=checkpoint is not None)
     check_shares(world, config.data, prepared.splits["train"].row_lengths)
-    texts = " ".join(store.fingerprint for store in prepared.splits.values())
     step = "none" if checkpoint is None else str(checkpoint.progress.step)
-    world.require_same({"settings": config.to_yaml(), "prepared text": texts, "newest checkpoint": step})
+    settings = config.replace(**{"train.threads": None}).to_yaml()
+    world.require_same({"settings": settings, "prepared text": str(data), "newest checkpoint": step})
     torch.manual_seed(config.train.seed)
     model = SeqVAE(config.model, prepared.tokenizer.vocab_size, prepared.classes).to(runtime.device)
     phases = resolve_phases(config.objective, config.train)
@@ -228,10 +233,10 @@ def _train(config: Config, folder: Path, observers: Sequence[Observer], world: W
     states.set_aside_newer(folder / CHECKPOINTS, checkpoint)
     if checkpoint is None:  # The config comes first: with it, whatever a crash leaves can be resumed.
         storage.write_bytes(folder / CONFIG, config.to_yaml().encode())
-        storage.write_json(folder / PROVENANCE, _provenance(config, prepared, runtime))
+        storage.write_json(folder / PROVENANCE, _provenance(config, data, runtime))
         prepared.tokenizer.save(folder / TOKENIZER)
-    elif (saved := ranks_of(checkpoint.training)) != world.size:
-        notes.append(f"saved by {processes(saved)}, resumed by {processes(world.size)}: same batches, other noise")
+    elif saved_by != world.size:
+        notes.append(f"saved by {processes(saved_by)}, resumed by {processes(world.size)}: same batches, other noise")
     metrics = MetricsFile(folder / METRICS, keep_bytes=0 if checkpoint is None else checkpoint.log_bytes)
     with _text_log(folder / LOG) as log:
         try:
@@ -318,23 +323,24 @@ def _noting(observers: Sequence[Observer]) -> Callable[[str], None]:
     return lambda text: observe({"event": "note", "text": text})
 
 
-def _check_data(folder: Path, prepared: Prepared, *, resumed: bool) -> None:
+def _check_data(folder: Path, data: Mapping[str, Any], *, resumed: bool) -> None:
     """A run goes on only with the text that it was begun with."""
-    if not resumed:
-        return
-    before = storage.read_json(folder / PROVENANCE).get("data")
-    if before != _data(prepared):
+    if resumed and storage.read_json(folder / PROVENANCE).get("data") != data:
         hint = "restore the text, or begin a new run"
         raise SeqVAEError("E340", "the text has changed since the run was begun", where=str(folder), hint=hint)
 
 
-def _data(prepared: Prepared) -> dict[str, dict[str, Any]]:
-    return {
+def _data(prepared: Prepared, dealers: World) -> dict[str, dict[str, Any]]:
+    """What was read, by split. Where a text is dealt out to several processes, what all of them read of it."""
+    found = {
         name: {"fingerprint": store.fingerprint, **prepared.sources[name]} for name, store in prepared.splits.items()
     }
+    if dealers.size > 1:
+        found["train"] = {name: dealers.joint(str(value)) for name, value in found["train"].items()}
+    return found
 
 
-def _provenance(config: Config, prepared: Prepared, runtime: Runtime) -> dict[str, Any]:
+def _provenance(config: Config, data: Mapping[str, Any], runtime: Runtime) -> dict[str, Any]:
     vectors = config.train.pretrained_embeddings
     libraries = {name: importlib.metadata.version(name) for name in ("torch", "numpy", "safetensors")}
     return {
@@ -351,7 +357,7 @@ def _provenance(config: Config, prepared: Prepared, runtime: Runtime) -> dict[st
         "precision": runtime.precision,
         "threads": runtime.threads,
         "processes": runtime.world.size,
-        "data": _data(prepared),
+        "data": data,
         "pretrained_embeddings_sha256": None if vectors is None else storage.sha256_file(vectors.path),
     }
 

@@ -46,15 +46,17 @@ class Task:
         """
         if epoch not in self._kept:
             self._kept.clear()
+            world, size = self.runtime.world, self.data.batch_size
+            share = {"batch_size": size, "rank": world.rank, "world": world.size}
+            if self.data.shards:  # the store holds this rank's share already
+                share = {"batch_size": size // world.size}
             self._kept[epoch] = epoch_plan(
                 self.stores["train"].row_lengths,
                 seed=self.train.seed,
                 epoch=epoch,
-                batch_size=self.data.batch_size,
                 batch_tokens=self.data.batch_tokens,
                 equal_length=self.data.equal_length,
-                rank=self.runtime.world.rank,
-                world=self.runtime.world.size,
+                **share,
             )
         return self._kept[epoch]
 

@@ -32,6 +32,7 @@ from seqvae.data.batching import evaluation_plan
 from seqvae.errors import SeqVAEError
 from seqvae.evaluation.likelihood import elbo_and_iw, quick_metrics
 from seqvae.objectives.registry import strategy_types
+from seqvae.specials import BOS, EOS
 from seqvae.training import distributed
 from seqvae.training import phases as phases_module
 from seqvae.training.distributed import World, joined
@@ -256,6 +257,68 @@ def test_what_several_processes_cannot_do_is_refused_by_all_of_them(group):
     assert "the same hats" in found[0]["refused"][4][1]
     assert found == [found[0]] * group.size
     assert found[0]["left"] == []
+
+
+# Text that no disk holds as a whole.
+
+
+@needs_gloo
+def test_a_dataset_is_dealt_out_and_every_process_makes_as_many_updates(group):
+    found = group.found("dealt")
+    text = [[BOS, *ids, EOS] for ids in found[0]["text"]]
+    shares = [each["rows"] for each in found]
+    assert sorted(itertools.chain(*shares)) == sorted(text)
+    assert shares[0] == (text[:10] + text[19:26] if group.size == 2 else text[::3])
+    least = min(map(len, shares))
+    left = len(text) - least * group.size
+    assert found[0]["notes"] == [f"train: {least} sentences for each of {group.size} processes, {left} left out"]
+    assert left > 0
+    progress = newest_intact(group.folder / "dealt/whole/checkpoints")[0].progress
+    assert progress.step == 2 * -(-least // (6 // group.size))
+
+
+@needs_gloo
+def test_a_run_on_dealt_text_goes_on_bit_by_bit_with_as_many_processes_alone(group, tmp_path):
+    assert all(each["stopped"] for each in group.found("dealt"))
+    ends = [newest_intact(group.folder / f"dealt/{name}/checkpoints")[0] for name in ("cut", "whole")]
+    for part in ("model", "best", "training"):
+        assert bytes_of(getattr(ends[0], part)) == bytes_of(getattr(ends[1], part))
+    stopped = group.folder / "dealt/cut"
+    older, newest = sorted((stopped / "checkpoints").iterdir())
+    shutil.rmtree(newest)
+    with pytest.raises(
+        SeqVAEError, match=f"dealt out to {group.size} processes, and cannot be read by 1 process"
+    ) as caught:
+        seqvae.train(resume=stopped)
+    assert caught.value.code == "E238"
+    assert older.is_dir()
+
+
+@needs_gloo
+def test_a_text_that_cannot_be_dealt_out_is_refused(group):
+    (size, vocabulary), *others = (each["refused"] for each in group.found("dealt"))
+    assert others == [[size, vocabulary]] * (group.size - 1)
+    assert size == ["E238", f"{group.size} processes cannot have equal shares of `data.batch_size: {group.size + 1}`"]
+    assert vocabulary[0] == "E238"
+    assert "a vocabulary of its own" in vocabulary[1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"train": "mine.txt"}, "dataset of the Hub"),
+        ({"valid": None}, "name a text for valid"),
+        ({"labels": True}, "shards have no labels"),
+        ({"batch_tokens": 100}, "batch_size alone"),
+        ({"equal_length": True}, "batch_size alone"),
+    ],
+)
+def test_settings_that_do_not_go_with_shards_are_refused(changes, told):
+    data = {"train": "hub:a/b", "valid": "valid.txt", "shards": True}
+    assert Config.from_dict({"data": data}).data.of_rank(2, 7).train == "hub:a/b,shard=2/7"
+    assert Config.from_dict({"data": data | {"shards": False}}).data.of_rank(2, 7).train == "hub:a/b"
+    with pytest.raises(SeqVAEError, match=told):
+        Config.from_dict({"data": data | changes})
 
 
 # By torchrun, as a user starts it.

@@ -57,6 +57,20 @@ def test_it_is_streamed_and_runs_no_code_of_the_dataset(hub):
     assert "trust_remote_code" not in settings
 
 
+def test_a_share_of_a_dataset_is_an_entry_of_its_own(hub):
+    hub.rows = [{"text": word} for word in "abcde"]
+    shares = [[text for _, text in open_source(f"hub:some/thing,shard={share}/2").lines()] for share in (0, 1)]
+    assert shares == [["a", "c", "e"], ["b", "d"]]
+    assert len(hub.asked) == 2
+
+
+@pytest.mark.parametrize("share", ["2/2", "1", "-1/2", "a/b", "1/0"])
+def test_a_share_that_there_is_not_is_refused(share):
+    with pytest.raises(SeqVAEError, match="no share") as caught:
+        open_source(f"hub:some/thing,shard={share}")
+    assert caught.value.code == "E224"
+
+
 def test_what_was_fetched_is_not_fetched_again_whatever_becomes_of_it(hub):
     first = open_source("hub:some/thing")
     rows, identity = list(first.rows()), first.identity()
