@@ -8,11 +8,17 @@ import platform
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal
+
+import seqvae
+from seqvae.errors import SeqVAEError
+from seqvae.io import storage
+from seqvae.training.lock import is_held, locked
 
 NEEDED = ("numpy", "datasets", "sentencepiece", "pydantic", "safetensors", "sacrebleu", "scikit-learn", "pooch")
 EXTRAS = {
@@ -43,9 +49,14 @@ class Finding:
     next: str | None = None
 
 
-def examine(environ: Mapping[str, str] | None = None) -> Iterator[Finding]:
-    """All checks in turn, each as soon as it is done. ``environ`` defaults to that of the process."""
+def examine(environ: Mapping[str, str] | None = None, folder: Path = Path()) -> Iterator[Finding]:
+    """All checks in turn, each as soon as it is done. ``environ`` defaults to that of the process.
+
+    ``folder`` is where runs are written; where it is not there yet, the one above it that is.
+    """
+    folder = existing(folder)
     environ = os.environ if environ is None else environ
+    yield Finding(name="seqvae", found=seqvae.__version__)
     yield python()
     torch_finding = torch_version()
     yield torch_finding
@@ -55,9 +66,16 @@ def examine(environ: Mapping[str, str] | None = None) -> Iterator[Finding]:
         yield devices()
         yield threads(environ)
         yield arithmetic()
+        yield determinism()
     yield cache()
     yield variables(environ)
-    yield room()
+    yield room(folder)
+    yield writing(folder)
+
+
+def existing(folder: Path) -> Path:
+    """``folder``, or the nearest above it that is there."""
+    return next(place for place in (folder, *folder.absolute().parents) if place.exists())
 
 
 def python() -> Finding:
@@ -172,6 +190,43 @@ def arithmetic(seconds: float = MATMUL_S) -> Finding:
     return Finding(name="arithmetic", found=f"{found}; train in {advice}")
 
 
+def determinism(updates: int = 3) -> Finding:
+    """Whether the same seed gives the same bits: a small model is trained twice, as training would here."""
+    from seqvae.training.runtime import choose_device
+
+    device = choose_device("auto")
+    first, second = (_trained_bits(device, updates) for _ in range(2))
+    if first != second:
+        hint = "runs of one seed will differ here, and a resumed run from one that was not stopped; try "
+        hint += "`--set train.threads=1`" if device.type == "cpu" else "`--set train.device=cpu`, and report it"
+        return Finding(name="determinism", status="warning", found=f"two trainings differ on {device}", next=hint)
+    return Finding(name="determinism", found=f"{updates} updates, twice: the same bits on {device}")
+
+
+def _trained_bits(device, updates: int) -> list[bytes]:
+    """The weights of a small model after some updates from a fixed seed; random states are left as they were."""
+    import torch
+
+    from seqvae.models.vae import ModelConfig, SeqVAE
+    from seqvae.objectives.base import Objective
+    from seqvae.types import EOS, Batch
+
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(0)
+        model = SeqVAE(ModelConfig(latent_dim=16), vocab_size=500).to(device)
+        tokens = torch.randint(EOS + 2, 500, (32, 20))
+        tokens[:, 0], tokens[:, -1] = 1, EOS
+        batch = Batch(tokens=tokens, lengths=torch.full((32,), 20), rows=torch.arange(32)).to(device)
+        objective, noise = Objective(model, ()), torch.Generator(device).manual_seed(0)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+        for step in range(updates):
+            optimizer.zero_grad()
+            loss, _ = objective(batch, step, noise)
+            loss.backward()
+            optimizer.step()
+        return [parameter.detach().cpu().numpy().tobytes() for parameter in model.parameters()]
+
+
 def cache(folder: Path | None = None) -> Finding:
     """Whether prepared text can be kept, and how much of it there is."""
     from seqvae.data.cache import user_cache
@@ -222,6 +277,35 @@ def room(folder: Path = Path(), free: float | None = None) -> Finding:
         hint = "a run takes some 10 MB to 1 GB: free some room, or begin runs elsewhere by `--out`"
         return Finding(name="disk", status=status, found=found, next=hint)
     return Finding(name="disk", found=found)
+
+
+def writing(folder: Path = Path(), size: int = 2**20) -> Finding:
+    """A folder of ``size`` bytes written, flushed, renamed, replaced and read back where runs are kept, as checkpoints
+    are; and whether the file system has locks, by which a run is kept to one process."""
+    content = [os.urandom(size), os.urandom(size)]
+    try:
+        with storage.storage_errors(folder), tempfile.TemporaryDirectory(dir=folder, prefix=".doctor-") as place:
+            began = time.perf_counter()
+            for each in content:
+                with storage.atomic_folder(Path(place, "checkpoint")) as temporary:
+                    (temporary / "weights").write_bytes(each)
+            took = (time.perf_counter() - began) / len(content)
+            storage.verify(Path(place, "checkpoint"))
+            same = Path(place, "checkpoint", "weights").read_bytes() == content[-1]
+            with locked(Path(place)):
+                guarded = is_held(Path(place))
+    except (SeqVAEError, OSError) as error:
+        what = error.what if isinstance(error, SeqVAEError) else error.strerror
+        hint = "name a folder of yours that runs are to be written to: `seqvae doctor FOLDER`"
+        return Finding(name="run folder", status="failed", found=f"{folder.resolve()}: {what}", next=hint)
+    found = f"{folder.resolve()}: {size / 1e6:.0f} MB written, flushed and renamed in {1000 * took:.0f} ms"
+    if not same:
+        hint = "the disk does not give back what was written: keep runs elsewhere by `--out`"
+        return Finding(name="run folder", status="failed", found=f"{found}, and read back changed", next=hint)
+    if not guarded:
+        hint = "begin no second training in the folder of a run while one goes on: nothing would refuse it here"
+        return Finding(name="run folder", status="warning", found=f"{found}; the disk has no locks", next=hint)
+    return Finding(name="run folder", found=f"{found}, and read back the same")
 
 
 def _in_words(count: float) -> str:

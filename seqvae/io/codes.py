@@ -35,6 +35,9 @@ SUFFIXES = (".npz", ".parquet", ".jsonl")
 
 Matrix = Float[np.ndarray, "N Z"]
 
+_MOST_BY_COLUMN = 2**30
+"""Bytes of an array that has to be held in memory as a whole; a small archive may unpack to any size."""
+
 _AGAIN = "`seqvae encode ... --out FILE` writes such a file"
 
 _NPZ_FAULTS = (
@@ -236,6 +239,8 @@ def _read_npz(path: Path, latent_dim: int, rows: int) -> Iterator[Matrix]:
             if shape[0] < 0 or member.tell() + shape[0] * width != archive.getinfo("mean.npy").file_size:
                 raise ValueError("`mean` has not the length that its header says")
             step = shape[0] if by_column else rows  # column by column, no row is whole before the end
+            if by_column and shape[0] * width > _MOST_BY_COLUMN:
+                raise ValueError("`mean` lies column by column (Fortran order), and is too large to be turned")
             for start in range(0, shape[0], max(1, step)):
                 size = min(step, shape[0] - start) * width
                 content = member.read(size)

@@ -251,6 +251,16 @@ class TestFaults:
             read(npz(tmp_path / "z.npz", content))
         assert caught.value.code in ("E341", "E344")
 
+    def test_an_array_that_can_only_be_read_as_a_whole_has_a_largest_size(self, tmp_path, monkeypatch):
+        """A small archive may unpack to any size; row by row none of it is held."""
+        monkeypatch.setattr(codes, "_MOST_BY_COLUMN", 5 * LATENT * 8 - 1)
+        for order, code in (("F", "E341"), ("C", None)):
+            path = npz(tmp_path / f"{order}.npz", mean=np.array(np.arange(15.0).reshape(5, LATENT), order=order))
+            if code is None:
+                assert len(read(path)) == 5
+            else:
+                assert "column by column" in refused(code, path).what
+
     @pytest.mark.parametrize(
         ("column", "code", "place"),
         [

@@ -1,7 +1,11 @@
 """The doctor sees what is wrong, says the next step, and fails only where something fails."""
 
+import errno
 import json
+import os
+from pathlib import Path
 
+import torch
 from typer.testing import CliRunner
 
 from seqvae import health
@@ -20,13 +24,17 @@ def test_a_whole_installation_passes_and_every_check_is_a_line(monkeypatch):
     report = json.loads(result.stdout)
     assert report["ok"] is True
     names = [check["name"] for check in report["checks"]]
-    assert names[:5] == ["python", "torch", "libraries", "extras", "devices"]
+    assert names[:6] == ["seqvae", "python", "torch", "libraries", "extras", "devices"]
+    assert names[-1] == "run folder"
+    assert "determinism" in names
     assert all(check["next"] for check in report["checks"] if check["status"] != "ok")
 
 
 def test_a_failed_check_is_told_with_its_next_step_and_exit_code_2(monkeypatch, tmp_path):
     (tmp_path / "file").write_text("", encoding="utf-8")
-    monkeypatch.setattr(health, "examine", lambda: iter([health.cache(tmp_path / "file" / "cache"), health.python()]))
+    monkeypatch.setattr(
+        health, "examine", lambda folder: iter([health.cache(tmp_path / "file" / "cache"), health.python()])
+    )
     result = doctor()
     assert result.exit_code == 2
     assert result.stdout.startswith("failed   cache ")
@@ -64,3 +72,60 @@ def test_a_gpu_that_pytorch_does_not_see_is_warned_of(tmp_path, monkeypatch):
     (tmp_path / "nvidiactl").touch()
     assert health.devices(tmp_path / "nvidiactl").status == "warning"
     assert health.devices(tmp_path / "none").status == "ok"
+
+
+def test_what_was_written_where_runs_are_kept_is_read_back_and_swept(tmp_path):
+    finding = health.writing(tmp_path, size=1000)
+    assert finding.status == "ok", finding
+    assert str(tmp_path) in finding.found
+    assert "read back the same" in finding.found
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_folder_that_cannot_be_written_fails_with_the_next_step(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    assert health.writing(tmp_path / "file").status == "failed"
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    finding = health.writing(tmp_path)
+    assert finding.status == "failed"
+    assert "no room left" in finding.found
+    assert finding.next
+
+
+def test_a_run_folder_that_is_not_there_yet_is_tried_above_it(tmp_path):
+    assert health.existing(tmp_path / "runs" / "later") == tmp_path
+    assert health.existing(tmp_path) == tmp_path
+    assert health.existing(Path()) == Path()
+
+
+def test_a_disk_that_changes_what_it_is_given_or_has_no_locks_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(health, "is_held", lambda folder: False)
+    assert health.writing(tmp_path, size=1000).status == "warning"
+    monkeypatch.setattr(health.storage, "verify", lambda folder: (folder / "weights").write_bytes(b"other"))
+    finding = health.writing(tmp_path, size=1000)
+    assert finding.status == "failed"
+    assert "changed" in finding.found
+
+
+def test_trainings_that_differ_are_warned_of(monkeypatch):
+    before = torch.get_rng_state()
+    assert health.determinism(updates=1).status == "ok"
+    assert torch.equal(torch.get_rng_state(), before)
+    bits = iter([[b"one"], [b"two"]])
+    monkeypatch.setattr(health, "_trained_bits", lambda *_: next(bits))
+    finding = health.determinism()
+    assert finding.status == "warning"
+    assert finding.next
+
+
+def test_the_doctor_says_what_to_paste_into_a_report(monkeypatch, tmp_path):
+    folders = []
+    monkeypatch.setattr(health, "examine", lambda folder: folders.append(folder) or iter([health.python()]))
+    result = doctor(str(tmp_path))
+    assert (result.exit_code, folders) == (0, [tmp_path])
+    assert "paste the lines above" in result.stderr
+    assert "paste" not in doctor("--json").stderr
