@@ -15,7 +15,9 @@ from signal import SIGTERM
 from typing import Any
 from unittest import mock
 
+import datasets
 import torch
+import torch._dynamo  # what the first optimizer would import in each process
 from training_toys import NO_DROPOUT, WORDS, Events, bytes_of, last_checkpoint, phase_of, sentences, toy_trainer
 
 import seqvae
@@ -99,7 +101,7 @@ def methods(world: World, folder: Path) -> Any:
         config = strategy.Config(**quick.get(name, {}) | needed.get(name, {}))
         # A language model leaves the networks that methods have for z without a gradient.
         for latent in (3, 0) if strategy.build is not Strategy.build else (3,):
-            changes = {"model": {"latent_dim": latent}, "train": {"steps": 3, "validate_every": 2}}
+            changes = {"model": {"latent_dim": latent}, "train": {"steps": 3}}
             place = folder / f"{name}-{latent}"
             trainer = toy_trainer(place, phases=[phase_of(place, config, **changes)], world=world, **changes)
             assert trainer.fit()
@@ -230,8 +232,6 @@ FILES = (10, 9, 7, 5)
 
 def dealt(world: World, folder: Path) -> Any:
     """Each process reads its share of a dataset; a run that was stopped, and a whole one."""
-    import datasets
-
     text = sentences(sum(FILES), seed=7)
     starts = [sum(FILES[:number]) for number in range(len(FILES))]
 

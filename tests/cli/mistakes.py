@@ -92,6 +92,11 @@ CONFIG = [
         command="train --config mine.yaml",
         files=config("objective:\n  strategies:\n    - {name: free_bit, nats_per_dim: 0.3}\n"),
     ),
+    Mistake(
+        name="config-shards-of-a-file",
+        command="train --config mine.yaml",
+        files=config("data: {train: train.txt, valid: valid.txt, shards: true}\n"),
+    ),
     Mistake(name="config-value-for-a-section", command="train --config mine.yaml", files=config("train: 5\nmodel:\n")),
     Mistake(
         name="config-duplicate-key",
