@@ -68,7 +68,7 @@ def test_a_fault_of_ours_is_told_without_a_traceback_until_asked_for():
     [
         "raise MemoryError",
         "import torch\nraise torch.OutOfMemoryError('tried to allocate 3 GiB\\nmore')",
-        "import torch\nraise RuntimeError(\"DefaultCPUAllocator: can't allocate memory: tried to allocate 3 GiB\")",
+        'import torch\nraise RuntimeError("DefaultCPUAllocator: can\'t allocate memory: tried to allocate 3 GiB")',
     ],
 )
 def test_a_full_memory_is_told_with_the_settings_that_need_less(body):
