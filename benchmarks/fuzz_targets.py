@@ -9,6 +9,7 @@ import functools
 import json
 import math
 import os
+import re
 import shutil
 import tempfile
 import typing
@@ -36,12 +37,12 @@ from seqvae.generation.decoding import DecodeConfig, decode
 from seqvae.io import codes, pretrained, storage
 from seqvae.models.vae import ModelConfig, SeqVAE
 from seqvae.objectives.registry import strategy_types
-from seqvae.setting_docs import setting_names
+from seqvae.setting_docs import explain, setting_names
 from seqvae.shipped import shipped
 from seqvae.textvae import TextVAE
 from seqvae.training.state import Checkpoint
 from seqvae.types import BOS, EOS, PAD, UNK
-from seqvae.yaml_source import dump_yaml
+from seqvae.yaml_source import dump_value, dump_yaml
 
 Check = Callable[[Any], str]
 
@@ -132,16 +133,16 @@ def yaml_texts(draw) -> str:
     lines = (shipped("configs") / name).read_text(encoding="utf-8").splitlines()
     names = [name.rpartition(".")[2] for name in setting_names()]
     words = st.one_of(st.sampled_from(_YAML_WORDS), st.sampled_from(names), st.text(max_size=5))
-    for _ in range(draw(st.integers(1, 6))):
+    for _ in range(draw(st.integers(1, 4))):
         place = draw(st.integers(0, len(lines) - 1))
         line = lines[place]
         column = draw(st.integers(0, len(line)))
         end = draw(st.integers(column, len(line)))
-        done = draw(st.sampled_from(["insert", "replace", "delete", "double", "value"]))
+        done = draw(st.sampled_from(["insert", "replace", "delete", *["double"] * 2, *["value"] * 9]))
         if done == "double":
             lines.insert(place, line)
         elif done == "value":
-            lines[place] = f"{line.partition(':')[0]}: {draw(words)}"
+            lines[place] = f"{line.partition(':')[0]}: {draw(st.one_of(_USUAL, words))}"
         else:
             lines[place] = line[:column] + ("" if done == "delete" else draw(words)) + line[end:]
         lines = lines or [""]
@@ -161,17 +162,47 @@ def check_yaml(text: str) -> str:
     return "ok"
 
 
+_NAMES = st.sampled_from([name for name in setting_names() if not re.match(r"train\.phases\.|objective\.strat.*\.", name)])
+_USUAL, words))}"
+        else:
+            lines[place] = line[:column] + ("" if done == "delete" else draw(words)) + line[end:]
+        lines = lines or [""]
+    return "\n".join(lines)
+
+
+def check_yaml(text: str) -> str:
+    path = desk().folder / "case.yaml"
+    path.write_bytes(text.encode("utf-8", errors="surrogatepass"))
+    try:
+        config = Config.from_yaml(path)
+    except SeqVAEError as error:
+        return told(error, 2)
+    assert Config.from_dict(config.model_dump(mode="json")) == config
+    path.write_text(config.to_yaml(), encoding="utf-8")
+    assert Config.from_yaml(path) == config, "what is written is not what was read"
+    return "ok"
+
+
+_NAMES = st.sampled_from([name for name in setting_names() if not name.startswith("objective.strategies.")])
+_USUAL = st.sampled_from(
+    ["1", "2", "0.5", "true", "null", "word", "adamw", "beta", "{}", "[]", "{name: adamw}", "[{name: delta}]"]
+)
+
+
+def _defaults() -> st.SearchStrategy[str]:
+    """A setting as it is anyhow."""
+    return _NAMES.map(lambda name: f"{name}={dump_value(explain(name)[0].default)}")
+
+
 @st.composite
 def overrides(draw) -> list[str]:
     """Settings by their names, near misses of them, and values of every kind."""
-    names = st.one_of(st.sampled_from(setting_names()), st.sampled_from(setting_names()), st.text(max_size=8))
-    joints = st.sampled_from([*[""] * 9, ".", ".0", ".x", "..", ".99999999999", " "])
-    usual = ["1", "2", "0.5", "true", "null", "word", "adamw", "beta", "{}", "[]", "{name: adamw}", "[{name: delta}]"]
-    values = st.one_of(
-        st.sampled_from(usual), st.sampled_from(usual), st.sampled_from([*_YAML_WORDS, "[1, 2", "-", "''", " # x"]),
-        st.integers().map(str), st.floats().map(str), st.text(max_size=12),
-    )  # fmt: skip
-    argument = st.tuples(names, joints, st.sampled_from([*["="] * 9, "", "==", " = "]), values).map("".join)
+    names = st.one_of(_NAMES, _NAMES, _NAMES, st.text(max_size=8))
+    joints = st.sampled_from([*[""] * 40, ".", ".0", ".x", "..", ".99999999999", " "])
+    odd = st.sampled_from([*_YAML_WORDS, "[1, 2", "-", "''", " # x"])
+    values = st.one_of(_USUAL, _USUAL, odd, st.integers().map(str), st.floats().map(str), st.text(max_size=12))
+    equals = st.sampled_from([*["="] * 40, "", "==", " = "])
+    argument = st.one_of(_defaults(), st.tuples(names, joints, equals, values).map("".join))
     return draw(st.lists(argument, min_size=1, max_size=3))
 
 
@@ -236,8 +267,10 @@ def command_lines(draw) -> list[str]:
         options = [name for name in parameter.opts if name.startswith("-")]
         value = [] if getattr(parameter, "is_flag", False) else [draw(_meant(parameter))]
         if "--model" in options:
-            value = [draw(st.sampled_from(["runs/vae", "runs/vae", "runs/lm", "nope"]))]
-        if not options or draw(st.integers(0, 3)) == 0 or "--model" in options:
+            value = [draw(st.sampled_from([*["runs/vae"] * 5, "runs/lm", "nope"]))]
+        if "--device" in options:
+            value = [draw(st.sampled_from(["cpu", "cpu", "cpu", "cuda:9", ""]))]
+        if not options or draw(st.integers(0, 5)) == 0 or "--model" in options:
             words += [*options[:1], *value]
     for _ in range(draw(st.sampled_from([0, 0, 0, 1, 2]))):
         place = draw(st.integers(0, len(words)))
