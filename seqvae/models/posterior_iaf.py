@@ -122,6 +122,9 @@ class FlowPosterior:
         codes = z.expand(-1, len(self.base_mean), -1)
         base, log_det = self._run(codes, inverse=True)
         found = gaussian.log_prob(base, self.base_mean, self.base_logvar) - log_det
+        # From a code far outside of q the way back grows beyond all numbers: its base lies infinitely far out.
+        lost = torch.isfinite(codes).all(-1) & torch.isfinite(self.context).all(-1) & ~torch.isfinite(base).all(-1)
+        found = torch.where(lost, -torch.inf, found)
         self._last[:] = [(z, z._version, found)]
         return found
 

@@ -54,6 +54,17 @@ def test_the_density_integrates_to_one():
 
 
 @torch.no_grad()
+def test_a_code_so_far_out_that_its_base_is_no_number_has_density_zero():
+    """Not a density that is no number, which mutual information over all pairs would turn into one as well."""
+    q = posterior(5)
+    z = torch.stack([q.rsample(1, noise())[0], torch.full((SENTENCES, 5), 1e30), torch.full((SENTENCES, 5), torch.nan)])
+    found = q.log_prob(z)
+    assert torch.isfinite(found[0]).all()
+    assert (found[1] == -torch.inf).all()
+    assert torch.isnan(found[2]).all()
+
+
+@torch.no_grad()
 def test_the_samples_have_the_density():
     """The mean of f over samples is that of f times the density over a grid."""
     q = posterior(2)
