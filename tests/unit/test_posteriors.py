@@ -58,6 +58,14 @@ class TestBatchNorm:
         bound = float((self.GAMMA**2 * share + beta**2).sum()) / 2
         assert float(q.kl(StandardPrior(LATENT))[0].mean()) >= bound * (1 - 1e-5)
 
+    @torch.no_grad()
+    def test_an_encoder_cannot_slip_under_the_bound_by_saying_it_softly(self):
+        """Batch normalisation divides by sqrt(variance + eps): outputs far below sqrt(eps) would not be normalised."""
+        head = self.head()
+        head.linear.weight.mul_(1e-3)
+        q = head(torch.randn(37, FEATURES, generator=torch.Generator().manual_seed(3)))
+        assert float(q.kl(StandardPrior(LATENT))[0].mean()) >= 0.999 * LATENT * self.GAMMA**2 / 2
+
     def test_the_bound_is_reached_by_a_posterior_of_unit_variance(self):
         head = self.head()
         with torch.no_grad():
