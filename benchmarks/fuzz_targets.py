@@ -9,7 +9,6 @@ import functools
 import json
 import math
 import os
-import re
 import shutil
 import tempfile
 import typing
@@ -124,6 +123,14 @@ _YAML_WORDS = ["a: &a [", "*a", "<<: *a", "!!python/object:os.system", "!!binary
                "null", "true", "-1", "2", "0.5", "word", "9" * 5000, "\x00", "\ud800", "\U0001f600"]  # fmt: skip
 
 
+_NAMES = st.sampled_from(
+    [name for name in setting_names() if not name.startswith(("train.phases.", "objective.strat"))]
+)
+_USUAL = st.sampled_from(
+    ["1", "2", "0.5", "true", "null", "word", "adamw", "beta", "{}", "[]", "{name: adamw}", "[{name: delta}]"]
+)
+
+
 @st.composite
 def yaml_texts(draw) -> str:
     """A shipped config with words of YAML and settings strewn into it, or any text."""
@@ -160,33 +167,6 @@ def check_yaml(text: str) -> str:
     path.write_text(config.to_yaml(), encoding="utf-8")
     assert Config.from_yaml(path) == config, "what is written is not what was read"
     return "ok"
-
-
-_NAMES = st.sampled_from([name for name in setting_names() if not re.match(r"train\.phases\.|objective\.strat.*\.", name)])
-_USUAL, words))}"
-        else:
-            lines[place] = line[:column] + ("" if done == "delete" else draw(words)) + line[end:]
-        lines = lines or [""]
-    return "\n".join(lines)
-
-
-def check_yaml(text: str) -> str:
-    path = desk().folder / "case.yaml"
-    path.write_bytes(text.encode("utf-8", errors="surrogatepass"))
-    try:
-        config = Config.from_yaml(path)
-    except SeqVAEError as error:
-        return told(error, 2)
-    assert Config.from_dict(config.model_dump(mode="json")) == config
-    path.write_text(config.to_yaml(), encoding="utf-8")
-    assert Config.from_yaml(path) == config, "what is written is not what was read"
-    return "ok"
-
-
-_NAMES = st.sampled_from([name for name in setting_names() if not name.startswith("objective.strategies.")])
-_USUAL = st.sampled_from(
-    ["1", "2", "0.5", "true", "null", "word", "adamw", "beta", "{}", "[]", "{name: adamw}", "[{name: delta}]"]
-)
 
 
 def _defaults() -> st.SearchStrategy[str]:
