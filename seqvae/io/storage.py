@@ -204,12 +204,16 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
 def read_json(path: str | os.PathLike[str]) -> Any:
     """Reads a JSON file. Raises SeqVAEError: E402 where it is missing, E401 where it is not JSON."""
     path = Path(path)
+    missing = SeqVAEError("E402", f"`{path.name}` is missing", where=str(path), hint="check the path, or copy it again")
     if not path.is_file():
-        raise SeqVAEError("E402", f"`{path.name}` is missing", where=str(path), hint="check the path, or copy it again")
-    with storage_errors(path):
-        if path.stat().st_size > MAX_JSON_BYTES:
-            raise _damaged(path, f"`{path.name}` is larger than {MAX_JSON_BYTES // 2**20} MB")
-        content = path.read_bytes()
+        raise missing
+    try:
+        with storage_errors(path):
+            if path.stat().st_size > MAX_JSON_BYTES:
+                raise _damaged(path, f"`{path.name}` is larger than {MAX_JSON_BYTES // 2**20} MB")
+            content = path.read_bytes()
+    except FileNotFoundError:  # another process has removed it since
+        raise missing from None
     if content.count(b",") > MAX_JSON_VALUES:
         raise _damaged(path, f"`{path.name}` holds more than {MAX_JSON_VALUES:,} values")
     try:
