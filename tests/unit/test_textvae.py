@@ -243,8 +243,8 @@ class TestDeterminism:
                 vae.score(texts, samples=3, seed=number).nats.tolist(),
             )
 
-        filters = list(warnings.filters)
         alone = [answers(number) for number in range(threads)]
+        filters = list(warnings.filters)  # what libraries change when they are first imported has been changed
         with ThreadPoolExecutor(threads) as pool:
             for _ in range(2):
                 assert list(pool.map(answers, range(threads))) == alone
