@@ -7,6 +7,9 @@ import signal
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+# Read when the library is first imported, which may be before any test has begun.
+os.environ["HF_HUB_OFFLINE"] = "1"
+
 # Tests that a shell runs in the background ignore Ctrl-C, and so would the programs that they interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)

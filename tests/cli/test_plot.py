@@ -22,8 +22,9 @@ def test_curves_are_drawn_of_a_run_as_training_left_it(verb, drawn):
     result = verb("plot", drawn / "vae")
     assert result.exit_code == 0, result.stderr
     expected = [drawn / "vae/plots" / f"training.{form}" for form in ("svg", "png")]
-    assert result.stdout.splitlines() == list(map(str, expected))
-    assert "no figure of the KL" in result.stderr
+    named = result.stdout.splitlines()
+    assert named[:2] == list(map(str, expected))
+    assert ("no figure of the KL" in result.stderr) == (named[2:] == [])  # another test may have evaluated the run
     svg, png = (path.read_bytes() for path in expected)
     assert b"active units" in svg  # text stays text
     assert png.startswith(b"\x89PNG")
