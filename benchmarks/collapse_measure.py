@@ -10,13 +10,12 @@ import numpy as np
 
 import seqvae
 from seqvae.config import Config
-from seqvae.data.corpora import resolve
 from seqvae.data.grammar import Grammar
 from seqvae.data.store import TokenStore, prepare
 from seqvae.evaluation.diagnosis import diagnose
 from seqvae.evaluation.passes import standard_error
 from seqvae.evaluation.probes import bag_of_words, probe
-from seqvae.evaluation.surroundings import corpus_grammar, labels_of
+from seqvae.evaluation.surroundings import corpus_grammar, labels_of, texts_of
 from seqvae.generation.codes import encode_store
 
 OBEDIENCE_SAMPLES = 500
@@ -28,7 +27,7 @@ def measure(config: Config, run: Path, sentences: int | None) -> dict[str, Any]:
     facts = facts_of(run)
     vae = seqvae.load(run, device=facts["device"])
     stores = prepare(config.data, vae.tokenizer, splits=["train", "test"], classes=vae.labels).splits
-    texts = {split: _texts(config, split, store) for split, store in stores.items()}
+    texts = {split: texts_of(config.data, split, store) for split, store in stores.items()}
     test = _head(vae, stores["test"], texts["test"], sentences)
     report = seqvae.evaluate(vae, test, split="test", config=config.eval)
     found: dict[str, Any] = {"facts": facts, "report": report.to_dict()}
@@ -51,12 +50,6 @@ def facts_of(run: Path) -> dict[str, Any]:
     """What a run says of itself."""
     begun = json.loads((run / "provenance.json").read_text(encoding="utf-8"))
     return {name: begun[name] for name in ("git", "versions", "device", "device_name", "threads", "precision")}
-
-
-def _texts(config: Config, split: str, store: TokenStore) -> list[str]:
-    """The texts of the rows of a store."""
-    by_line = dict(resolve(config.data, [split])[split].lines())
-    return [by_line[line] for line in store.lines.tolist()]
 
 
 def _head(vae: seqvae.TextVAE, store: TokenStore, texts: Sequence[str], count: int | None) -> TokenStore:

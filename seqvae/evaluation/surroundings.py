@@ -98,6 +98,12 @@ def corpus_grammar(data: DataConfig) -> Grammar | None:
     return None if own or data.corpus not in GRAMMARS else GRAMMARS[data.corpus]()
 
 
+def texts_of(data: DataConfig, split: str, store: TokenStore) -> list[str]:
+    """The text of each row of ``split``."""
+    by_line = dict(resolve(data, [split])[split].lines())
+    return [by_line[line] for line in store.lines.tolist()]
+
+
 def labels_of(data: DataConfig, split: str, store: TokenStore) -> dict[str, Sequence[str]]:
     """The labels of each row of ``split``, by name: those of the data, and those of the label files beside it.
 

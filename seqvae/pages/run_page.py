@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from seqvae.config import Config
-from seqvae.data.corpora import resolve
 from seqvae.data.store import TokenStore, prepare
 from seqvae.errors import SeqVAEError
 from seqvae.evaluation.passes import row_seed
 from seqvae.evaluation.report import metric_rows
+from seqvae.evaluation.surroundings import texts_of
 from seqvae.generation.codes import encode_store
 from seqvae.io import pretrained, storage
 from seqvae.textvae import TextVAE
@@ -69,7 +69,7 @@ def run_page(run: Path, *, split: str, seed: int = 0, device: str = "cpu") -> Ru
     report, _ = pretrained.kept_evaluation(run, split)
     vae = pretrained.load(run, device=device)
     store = prepare(config.data, vae.tokenizer, splits=[split], classes=vae.labels).splits[split]
-    texts = _texts(config, split, store)
+    texts = texts_of(config.data, split, store)
     figures, no_figures = _figures(run, report, vae, store)
     rows = np.random.default_rng(row_seed(seed, "page")).permutation(len(store))
     return RunPage(
@@ -98,11 +98,6 @@ def _kind(vae: TextVAE, report: Mapping[str, Any]) -> str:
     what = "A plain autoencoder" if vae.noiseless else "A variational autoencoder"
     given = ", given a label" if report["conditional"] else ""
     return f"{what} over text ({cells}, {vae.latent_dim} latent dimensions){given}"
-
-
-def _texts(config: Config, split: str, store: TokenStore) -> list[str]:
-    by_line = dict(resolve(config.data, [split])[split].lines())
-    return [by_line[line] for line in store.lines.tolist()]
 
 
 def _figures(
