@@ -81,15 +81,18 @@ def _draw_equal_bounds(ax: "Axes") -> None:
 def principal_plane(codes: Float[np.ndarray, "N Z"]) -> tuple[Float[np.ndarray, "N 2"], tuple[float, float]]:
     """The codes on their first two principal axes, and the share of their variance that each holds.
 
-    The sign of an axis is chosen so that its largest loading is positive: the same codes always give the same map.
+    The same codes always give the same map: the sign of an axis makes its largest loading positive.
     """
-    centred = codes - codes.mean(0)
-    _, widths, axes = np.linalg.svd(centred, full_matrices=False)
-    axes = axes * np.sign(axes[np.arange(len(axes)), np.abs(axes).argmax(1)])[:, None]
-    shares = widths**2 / max(float((widths**2).sum()), np.finfo(float).tiny)
-    points = np.zeros((len(codes), 2))
-    points[:, : min(2, len(axes))] = centred @ axes[:2].T
-    return points, (float(shares[0]), float(shares[1]) if len(shares) > 1 else 0.0)
+    from sklearn.decomposition import PCA
+
+    points, shares = np.zeros((len(codes), 2)), np.zeros(2)
+    if len(codes) > 1:  # one sentence has no variance
+        pca = PCA(n_components=min(2, *codes.shape), svd_solver="full")
+        found = pca.fit_transform(codes)
+        points[:, : found.shape[1]] = found
+        if pca.explained_variance_.any():
+            shares[: found.shape[1]] = pca.explained_variance_ratio_
+    return points, (float(shares[0]), float(shares[1]))
 
 
 def latent_map(

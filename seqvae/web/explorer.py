@@ -120,11 +120,15 @@ class Explorer:
 
     def _run(self) -> Answer:
         if self.config is None:
-            return {"curves": {}, "measured": measured(self.folder), "methods": []}
+            return {
+                "curves": {"why_none": "this model folder lies in no run"},
+                "measured": measured(self.folder),
+                "methods": [],
+            }
         phases = self.config.train.phases
         methods = [each for phase in phases for each in phase.strategies or ()] or self.config.objective.strategies
         return {
-            "curves": training_curves(self.folder.parent / "metrics.jsonl"),
+            "curves": training_curves(self.folder.parent),
             "measured": measured(self.folder),
             "methods": [each.model_dump(mode="json", exclude_unset=True) for each in methods],
         }

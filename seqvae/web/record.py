@@ -1,12 +1,14 @@
 """What a run wrote down: its training curves and what was measured of its model."""
 
-import json
+import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from seqvae.errors import SeqVAEError
 from seqvae.io import storage
 from seqvae.io.pretrained import EVALUATION
+from seqvae.training.history import read_history
 
 POINTS = 600
 """At most so many of each curve are shown."""
@@ -17,30 +19,28 @@ CURVES = {
 }
 
 
-def training_curves(metrics: Path) -> dict[str, dict[str, list[Any]]]:
-    """The columns of each kind of event in ``metrics.jsonl``; a line that cannot be read is passed over."""
-    rows: dict[str, list[dict[str, Any]]] = {kind: [] for kind in CURVES}
+def training_curves(run: Path) -> dict[str, Any]:
+    """For each kind of event its columns, for JSON; where there are none to be had, the reason as ``why_none``."""
     try:
-        with open(metrics, encoding="utf-8", errors="replace") as file:
-            for line in file:
-                try:
-                    event = json.loads(line)
-                except ValueError:  # the last line of a run that was killed
-                    continue
-                if isinstance(event, dict) and event.get("event") in rows:
-                    rows[event["event"]].append(event)
-    except OSError:
-        return {}
-    return {
-        kind: {name: [event.get(name) for event in _thinned(events)] for name in CURVES[kind]}
-        for kind, events in rows.items()
-        if events
-    }
+        history = read_history(run)
+    except SeqVAEError as error:
+        return {"why_none": error.what}
+    kinds = {"train": history.train, "valid": history.valid}
+    return {kind: _columns(series, CURVES[kind]) for kind, series in kinds.items() if series}
 
 
-def _thinned(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    every = -(-len(events) // POINTS)
-    return events if every <= 1 else [*events[:-1:every], events[-1]]
+def _columns(series: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, list[float | None]]:
+    chosen = _thinned(len(series["step"]))
+    return {name: [_number(series[name][index]) if name in series else None for index in chosen] for name in names}
+
+
+def _number(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
+
+
+def _thinned(length: int) -> list[int]:
+    every = -(-length // POINTS)
+    return [*range(0, length - 1, every), length - 1] if every > 1 else list(range(length))
 
 
 def measured(model: Path) -> dict[str, dict[str, Any]]:

@@ -7,6 +7,7 @@ import pytest
 
 from seqvae.errors import SeqVAEError
 from seqvae.training.history import read_history
+from seqvae.web import record
 
 EVENTS = [
     {"event": "phase", "step": 0, "name": "autoencoder"},
@@ -66,3 +67,24 @@ def test_no_run_and_a_run_without_a_line_say_so(tmp_path):
     (tmp_path / "metrics.jsonl").write_text(json.dumps(EVENTS[0]) + "\n", encoding="utf-8")
     with pytest.raises(SeqVAEError, match="logged nothing yet"):
         read_history(tmp_path)
+
+
+def test_the_explorer_shows_the_same_numbers_with_none_for_what_is_not_known(run):
+    curves = record.training_curves(run)
+    assert curves["train"]["step"] == [5.0, 10.0]
+    assert curves["train"]["kl_nats"] == [1.25, None]
+    assert curves["valid"]["ppl_elbo"] == [None, None]
+
+
+def test_the_explorer_says_why_there_are_no_curves(run):
+    with open(run / "metrics.jsonl", "a", encoding="utf-8") as file:
+        file.write("{\n")
+    assert record.training_curves(run) == {"why_none": "a line is no event"}
+
+
+def test_a_long_log_is_thinned_to_its_last_point(run):
+    long = ({"event": "train", "step": step, "rec_nats": 1.5} for step in range(1_501))
+    (run / "metrics.jsonl").write_text("".join(json.dumps(event) + "\n" for event in long), encoding="utf-8")
+    steps = record.training_curves(run)["train"]["step"]
+    assert len(steps) <= record.POINTS
+    assert (steps[0], steps[1], steps[-1]) == (0.0, 3.0, 1_500.0)

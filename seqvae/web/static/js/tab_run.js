@@ -42,8 +42,8 @@ function verdictCard(title, { text, evidence, next }) {
     next ? h("p", { class: "code" }, next) : null);
 }
 
-function charts({ train, valid }) {
-  if (!train && !valid) return [h("p", { class: "empty" }, "This model folder lies in no run: there are no training curves.")];
+function charts({ train, valid, why_none }) {
+  if (why_none) return [h("p", { class: "empty" }, `There are no training curves: ${why_none}.`)];
   const line = (name, kind, column, place, dash) => ({ name, x: kind?.step ?? [], y: kind?.[column] ?? [], colour: classColour(place), dash });
   const all = [
     ["Loss, nats a sentence", [line("−ELBO", valid, "elbo_nats", 0), line("rec", valid, "rec_nats", 2), line("train", train, "elbo_nats", 0, "3 3")], {}],
