@@ -18,7 +18,6 @@ import torch
 
 import seqvae
 from seqvae.config import Config
-from seqvae.data.corpora import full_paths
 from seqvae.data.progress import Told
 from seqvae.data.store import Prepared, prepare
 from seqvae.data.tokenizers import Tokenizer, TokenizerConfig, is_saved, load_tokenizer
@@ -30,10 +29,12 @@ from seqvae.textvae import TextVAE
 from seqvae.training import state as states
 from seqvae.training.distributed import World, joined, ranks_of
 from seqvae.training.embeddings import PretrainedEmbeddings
+from seqvae.training.external_loggers import ExternalLoggers, check_loggers, codes_to_show
 from seqvae.training.layout import CHECKPOINTS, CONFIG, LOG, METRICS, MODEL, PROVENANCE, TOKENIZER
-from seqvae.training.lock import LOCK, locked
+from seqvae.training.lock import locked
 from seqvae.training.loggers import MetricsFile, PlainLog
 from seqvae.training.phases import check_resets, resolve_phases
+from seqvae.training.resuming import changed_settings, is_unused, resumed_config, rooted
 from seqvae.training.runtime import Runtime
 from seqvae.training.shares import check_dealing, check_shares, check_sources, dealt, processes
 from seqvae.training.stage import check_phases
@@ -79,9 +80,9 @@ def train(
         if config is not None:
             config = as_config(config)
             check_sources(world, config.data)
-            config = _rooted(config)
+            config = rooted(config)
         if resume is not None:
-            folder, config = Path(resume), _resumed_config(Path(resume), config)
+            folder, config = Path(resume), resumed_config(Path(resume), config)
         else:
             folder = Path(world.told(lambda: str(new_folder(stem) if out is None else _checked_folder(Path(out)))))
         if world.rank > 0:
@@ -98,18 +99,6 @@ def as_config(config: Config | str | Path | Mapping[str, Any]) -> Config:
     if isinstance(config, Config):
         return config
     return Config.from_dict(config) if isinstance(config, Mapping) else Config.from_yaml(config)
-
-
-def _rooted(config: Config) -> Config:
-    """The same files from wherever the run is evaluated or gone on with: their paths in full."""
-    paths = {f"data.{split}": path for split, path in full_paths(config.data).items()}
-    if config.train.pretrained_embeddings is not None:
-        vectors = config.train.pretrained_embeddings.path.expanduser().resolve()
-        paths["train.pretrained_embeddings.path"] = vectors
-    for setting in ("model_file", "folder"):
-        if (given := getattr(config.tokenizer, setting, None)) is not None:
-            paths[f"tokenizer.{setting}"] = given.expanduser().resolve()
-    return config.replace(**paths) if paths else config
 
 
 def new_folder(stem: str, runs: Path = Path("runs")) -> Path:
@@ -137,64 +126,21 @@ def newest_run(runs: Path = Path("runs"), *, config: Config | None = None, with_
 
 def _has_settings(folder: Path, config: Config) -> bool:
     try:
-        return not _changed(Config.from_yaml(folder / CONFIG), config)
+        return not changed_settings(Config.from_yaml(folder / CONFIG), config)
     except SeqVAEError:  # of another version, or damaged
         return False
 
 
 def _checked_folder(folder: Path) -> Path:
-    if not _unused(folder):
+    if not is_unused(folder):
         what = "the run folder is not empty, and no run is ever overwritten"
         hint = f"go on with it by `seqvae train --resume {folder}`, or choose another --out"
         raise SeqVAEError("E704", what, where=str(folder), hint=hint)
     return folder
 
 
-def _unused(folder: Path) -> bool:
-    """Whether nothing stands there but what a process left that was killed before the run had its config."""
-    if not folder.is_dir():
-        return not folder.exists()
-    return all(path.name.startswith(".tmp-") or path.name == LOCK for path in folder.iterdir())
-
-
-def _resumed_config(folder: Path, config: Config | None) -> Config:
-    """The config that the run was begun with; one that is given must agree with it."""
-    path = folder / CONFIG
-    if not path.is_file():
-        if config is not None and _unused(folder):
-            return config
-        raise SeqVAEError("E404", "there is no run to resume", where=str(folder), hint="`ls runs` shows the runs here")
-    saved = Config.from_yaml(path)
-    if config is not None:
-        changed = _changed(saved, config)
-        if changed:
-            raise SeqVAEError(
-                "E211",
-                f"the run was begun with other settings: {', '.join(changed[:5])}",
-                where=str(path),
-                hint="resume without --config and --set, or begin a new run",
-            )
-    return saved
-
-
-def _changed(saved: Config, given: Config) -> list[str]:
-    """The settings in which they differ. A run saves the thread count that null stood for, so null agrees with any;
-    its paths are full ones; how many processes tokenize makes no difference."""
-    given = _rooted(given)
-    given = given.replace(**{"data.workers": saved.data.workers})
-    if given.train.threads is None:
-        given = given.replace(**{"train.threads": saved.train.threads})
-    return _differences(saved.model_dump(), given.model_dump())
-
-
-def _differences(a: Any, b: Any, path: str = "") -> list[str]:
-    if isinstance(a, dict) and isinstance(b, dict):
-        keys = sorted(a.keys() | b.keys())
-        return [found for key in keys for found in _differences(a.get(key), b.get(key), f"{path}.{key}".lstrip("."))]
-    return [] if a == b else [path]
-
-
 def _train(config: Config, folder: Path, observers: Sequence[Observer], world: World) -> Run:
+    check_loggers(config)
     runtime = Runtime.choose(config.train, world)
     config = config.replace(**{"train.threads": runtime.threads})
     with world.ahead(world.rank == 0):
@@ -238,16 +184,18 @@ def _train(config: Config, folder: Path, observers: Sequence[Observer], world: W
     elif saved_by != world.size:
         notes.append(f"saved by {processes(saved_by)}, resumed by {processes(world.size)}: same batches, other noise")
     metrics = MetricsFile(folder / METRICS, keep_bytes=0 if checkpoint is None else checkpoint.log_bytes)
-    with _text_log(folder / LOG) as log:
-        try:
-            observe = _fan_out([metrics, log, *observers])
-            trainer = _build(model, config, folder, prepared, runtime, observe, metrics.size)
-            observe(_start_event(config, folder, prepared, runtime, model))
-            for note in (*prepared.notes, *notes):
-                observe({"event": "note", "text": note})
+    with contextlib.closing(metrics), _text_log(folder / LOG) as log:
+        observe = _fan_out([metrics, log, *observers])
+        observe(_start_event(config, folder, prepared, runtime, model))
+        for note in (*prepared.notes, *notes):
+            observe({"event": "note", "text": note})
+        others = ExternalLoggers(config, folder, None if checkpoint is None else checkpoint.progress.step, _noting([observe]))
+        with others.closing():
+            trainer = _build(model, config, folder, prepared, runtime, _fan_out([observe, others]), metrics.size)
             finished = trainer.fit(checkpoint)
-        finally:
-            metrics.close()
+            if finished and model.latent_dim > 0:
+                vae, valid = Run(folder, finished).load(str(runtime.device)), prepared.splits["valid"]
+                others.show_codes(lambda: codes_to_show(vae, config, valid, trainer.progress.step))
     return Run(folder, finished, None if finished else trainer.stopped_by)
 
 

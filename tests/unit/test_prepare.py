@@ -364,8 +364,8 @@ def test_progress_is_told_now_and_then_with_the_number_of_processes(monkeypatch)
 
 def test_the_number_of_processes_is_no_setting_that_a_run_goes_on_with():
     from seqvae.config import Config
-    from seqvae.training.run import _changed
+    from seqvae.training.resuming import changed_settings
 
     saved, other = (Config.from_dict({"data": {"corpus": "tiny", "workers": count}}) for count in (None, 3))
-    assert _changed(saved, other) == []
-    assert _changed(saved, other.replace(**{"data.batch_size": 3})) == ["data.batch_size"]
+    assert changed_settings(saved, other) == []
+    assert changed_settings(saved, other.replace(**{"data.batch_size": 3})) == ["data.batch_size"]
