@@ -6,7 +6,8 @@ from typing import Any
 from seqvae.config import Config
 from seqvae.data.corpora import full_paths
 from seqvae.errors import SeqVAEError
-from seqvae.training.layout import CONFIG
+from seqvae.io import storage
+from seqvae.training.layout import CONFIG, PROVENANCE
 from seqvae.training.lock import LOCK
 
 
@@ -36,6 +37,7 @@ def resumed_config(folder: Path, config: Config | None) -> Config:
         if config is not None and is_unused(folder):
             return config
         raise SeqVAEError("E404", "there is no run to resume", where=str(folder), hint="`ls runs` shows the runs here")
+    _require_own(path)
     saved = Config.from_yaml(path)
     if config is not None:
         changed = changed_settings(saved, config)
@@ -47,6 +49,20 @@ def resumed_config(folder: Path, config: Config | None) -> Config:
                 hint="resume without --config and --set, or begin a new run",
             )
     return saved if config is None else saved.replace(**{"train.loggers": config.train.loggers})
+
+
+def _require_own(path: Path) -> None:
+    """Raises E211 for a config that was edited, or damaged, since the run was begun. Runs of seqvae 0.1 cannot tell."""
+    provenance = path.parent / PROVENANCE
+    known = storage.read_json(provenance) if provenance.exists() else {}
+    now = storage.sha256_file(path)
+    if isinstance(known, dict) and known.get("config_sha256", now) != now:
+        raise SeqVAEError(
+            "E211",
+            f"{CONFIG} is not as it was when the run was begun: it was edited, or damaged",
+            where=str(path),
+            hint="restore it, or begin a new run with what you want: `seqvae train --config FILE`",
+        )
 
 
 def changed_settings(saved: Config, given: Config) -> list[str]:

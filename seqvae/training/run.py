@@ -179,7 +179,8 @@ def _train(config: Config, folder: Path, observers: Sequence[Observer], world: W
     states.set_aside_newer(folder / CHECKPOINTS, checkpoint)
     if checkpoint is None:  # The config comes first: with it, whatever a crash leaves can be resumed.
         storage.write_bytes(folder / CONFIG, config.to_yaml().encode())
-        storage.write_json(folder / PROVENANCE, _provenance(config, data, runtime))
+        provenance = _provenance(config, data, runtime) | {"config_sha256": storage.sha256_file(folder / CONFIG)}
+        storage.write_json(folder / PROVENANCE, provenance)
         prepared.tokenizer.save(folder / TOKENIZER)
     elif saved_by != world.size:
         notes.append(f"saved by {processes(saved_by)}, resumed by {processes(world.size)}: same batches, other noise")
@@ -189,7 +190,9 @@ def _train(config: Config, folder: Path, observers: Sequence[Observer], world: W
         observe(_start_event(config, folder, prepared, runtime, model))
         for note in (*prepared.notes, *notes):
             observe({"event": "note", "text": note})
-        others = ExternalLoggers(config, folder, None if checkpoint is None else checkpoint.progress.step, _noting([observe]))
+        others = ExternalLoggers(
+            config, folder, None if checkpoint is None else checkpoint.progress.step, _noting([observe])
+        )
         with others.closing():
             trainer = _build(model, config, folder, prepared, runtime, _fan_out([observe, others]), metrics.size)
             finished = trainer.fit(checkpoint)

@@ -167,7 +167,7 @@ def test_a_state_that_makes_no_sense_under_a_manifest_that_agrees_is_refused(mad
     assert end_of(cut) == end_of(made[0])
 
 
-@pytest.mark.parametrize("name", ["provenance.json", "tokenizer/tokenizer.json"])
+@pytest.mark.parametrize("name", ["config.yaml", "provenance.json", "tokenizer/tokenizer.json"])
 @pytest.mark.parametrize("damage", ["truncated", "missing"])
 def test_a_run_whose_own_files_are_damaged_is_refused_or_goes_on_as_it_was(made, cut, name, damage):
     DAMAGE[damage](cut / name)
@@ -177,6 +177,26 @@ def test_a_run_whose_own_files_are_damaged_is_refused_or_goes_on_as_it_was(made,
         assert end_of(cut) == end_of(made[0])
     else:
         assert "error[E" in told
+
+
+def test_a_config_that_is_no_longer_that_of_the_run_is_refused(made, cut):
+    whole = (cut / "config.yaml").read_text(encoding="utf-8")
+    for text in (whole[: len(whole) // 2], whole.replace("seed: 0", "seed: 1"), whole + "\n"):
+        assert text != whole
+        (cut / "config.yaml").write_text(text, encoding="utf-8")
+        code, told = verb("train", "--resume", cut)
+        assert (code, "error[E211]: config.yaml is not as it was" in told) == (2, True), told
+    (cut / "config.yaml").write_text(whole, encoding="utf-8")
+    assert verb("train", "--resume", cut)[0] == 0
+    assert end_of(cut) == end_of(made[0])
+
+
+def test_a_run_that_kept_no_checksum_of_its_config_goes_on(made, cut):
+    provenance = storage.read_json(cut / "provenance.json")
+    del provenance["config_sha256"]
+    storage.write_json(cut / "provenance.json", provenance)
+    assert verb("train", "--resume", cut)[0] == 0
+    assert end_of(cut) == end_of(made[0])
 
 
 # A disk that takes no more.
