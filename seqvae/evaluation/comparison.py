@@ -121,7 +121,7 @@ def _flat(settings: Mapping[str, Any], path: str = "") -> dict[str, Any]:
     return found
 
 
-_NOT_THE_METHOD = {"train.seed", "train.threads", "train.device", "train.log_every"}
+_NOT_THE_METHOD = {"train.seed", "train.threads", "train.device", "train.log_every", "train.loggers"}
 
 
 def _changed(first: Mapping[str, Any] | None, other: Mapping[str, Any] | None) -> dict[str, tuple[Any, Any]]:

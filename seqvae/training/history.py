@@ -40,7 +40,7 @@ def read_history(run: Path) -> History:
     if not path.is_file():
         hint = "name a folder that `seqvae train` made; `seqvae runs list` shows those here"
         raise SeqVAEError("E404", "there is no run", where=str(run), hint=hint)
-    events = _events(path)
+    events = read_events(path)
     if not any(event["event"] in ("train", "valid") for event in events):
         hint = "wait for its first line, or lower `train.log_every`"
         raise SeqVAEError("E404", "the run has logged nothing yet", where=str(run), hint=hint)
@@ -50,7 +50,7 @@ def read_history(run: Path) -> History:
     )
 
 
-def _events(path: Path) -> list[dict[str, Any]]:
+def read_events(path: Path) -> list[dict[str, Any]]:
     """Every event; a last line that is still being written does not count."""
     with storage.storage_errors(path):
         lines = path.read_bytes().split(b"\n")[:-1]
@@ -69,12 +69,12 @@ def _events(path: Path) -> list[dict[str, Any]]:
 
 def _series(events: Sequence[Mapping[str, Any]], kind: str) -> Series:
     chosen = [event for event in events if event["event"] == kind]
-    names = dict.fromkeys(name for event in chosen for name, value in event.items() if _is_number(value))
+    names = dict.fromkeys(name for event in chosen for name, value in event.items() if is_number(value))
     return {
-        name: np.array([event[name] if _is_number(event.get(name)) else math.nan for event in chosen], dtype=float)
+        name: np.array([event[name] if is_number(event.get(name)) else math.nan for event in chosen], dtype=float)
         for name in names
     }
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -124,6 +124,9 @@ class TrainConfig(_Settings):
     save_every: int | None = Field(None, ge=1, description="updates between checkpoints; null: at each validation")
     keep_checkpoints: int = Field(2, ge=1, description="checkpoints kept in the run")
     log_every: int = Field(50, ge=1, description="updates between lines of metrics")
+    loggers: tuple[Literal["tensorboard", "wandb"], ...] = Field(
+        (), description="other programs that are told of the run: tensorboard, wandb (Weights & Biases)"
+    )
     pretrained_embeddings: PretrainedEmbeddingsConfig | None = Field(
         None, description="word vectors that the token embeddings begin with"
     )
