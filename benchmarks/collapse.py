@@ -12,18 +12,13 @@ the sentences, number of updates; of its recipe a row takes what makes the metho
 
 import argparse
 import json
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from benchmarks.collapse_measure import facts_of, measure
 from benchmarks.collapse_page import page
 from benchmarks.collapse_rows import SEEDS, Corpus, Row, applies, config_of, rows
 from benchmarks.collapse_verdict import Done
-from seqvae.config import Config
-from seqvae.errors import SeqVAEError
-from seqvae.training.run import train
+from benchmarks.trainings import do_once
 
 SENTENCES: Mapping[Corpus, int | None] = {"tiny": None, "ptb": 1_000}
 """Test sentences that are measured, the first ones; None: all of them."""
@@ -62,65 +57,13 @@ def _folder(work: Path, corpus: Corpus, row: str, seed: int) -> Path:
 def _do(row: Row, corpus: Corpus, seed: int, arguments: argparse.Namespace) -> None:
     """Train and measure one row with one seed, unless it is kept already."""
     folder = _folder(arguments.work, corpus, row.name, seed)
-    config = config_of(row, corpus, seed, arguments.steps)
-    sentences = arguments.sentences or SENTENCES[corpus]
-    asked = {"config": config.to_yaml(), "sentences": sentences, "steps": arguments.steps}
-    kept, name = folder / "row.json", f"{corpus}, {row.name}, seed {seed}"
-    if kept.exists():
-        found = json.loads(kept.read_text(encoding="utf-8"))
-        if changed := [key for key, value in asked.items() if found[key] != value]:
-            raise SystemExit(f"{kept} was made with another {' and '.join(changed)}: choose another --work")
-        print(f"{name}: kept in {kept}", flush=True)
-        return
-    print(f"{name}: {folder / 'run'}", flush=True)
-    clock = Clock(folder / "seconds.json")
-    try:
-        _train(config, folder / "run", clock)
-        seconds = clock.spent
-        found = measure(config, folder / "run", sentences) | {"failed": None}
-    except SeqVAEError as error:
-        if not error.code.startswith("E5"):  # it diverged: that is a result
-            raise
-        seconds = clock.spent
-        found = {"failed": f"{error.code}: {error.what}", "facts": facts_of(folder / "run")}
-    seconds["measuring_cpu"] = clock.spent["cpu"] - seconds["cpu"]
-    found = {"row": row.name, "title": row.title, "seed": seed, **asked, "seconds": seconds, **found}
-    part = kept.with_suffix(".part")
-    part.write_text(json.dumps(found, ensure_ascii=False, indent=1), encoding="utf-8")
-    part.rename(kept)
-
-
-class Clock:
-    """Seconds of a training over all its sessions: by the wall, and of the processor.
-
-    They are kept where the run keeps its own state, so what is lost with a killed session is not counted.
-    """
-
-    def __init__(self, path: Path):
-        self.path = path
-        self.before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"wall": 0.0, "cpu": 0.0}
-        self.began = {"wall": time.monotonic(), "cpu": time.process_time()}
-
-    @property
-    def spent(self) -> dict[str, float]:
-        now = {"wall": time.monotonic(), "cpu": time.process_time()}
-        return {name: self.before[name] + now[name] - self.began[name] for name in now}
-
-    def keep(self) -> None:
-        self.path.write_text(json.dumps(self.spent), encoding="utf-8")
-
-    def __call__(self, event: Mapping[str, Any]) -> None:
-        if event["event"] in ("valid", "end"):
-            self.keep()
-
-
-def _train(config: Config, run: Path, clock: Clock) -> None:
-    """Begin, or go on; nothing where the training is over."""
-    run.parent.mkdir(parents=True, exist_ok=True)
-    finished = train(config, resume=run, observers=[clock]).finished
-    if not finished:
-        clock.keep()
-        raise SystemExit(f"stopped; the same command goes on with {run}")
+    do_once(
+        config_of(row, corpus, seed, arguments.steps),
+        folder / "run",
+        folder / "row.json",
+        sentences=arguments.sentences or SENTENCES[corpus],
+        about={"row": row.name, "title": row.title, "seed": seed, "steps": arguments.steps},
+    )
 
 
 def _done(corpus: Corpus, work: Path) -> list[Done]:
