@@ -196,9 +196,24 @@ def _parameters(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
     return [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
 
-def _unfit(name: str) -> SeqVAEError:
+def _unfit(name: str, what: str = "optimizers") -> SeqVAEError:
     hint = "resume with the version of seqvae that began the run, or begin a new one"
-    return SeqVAEError("E401", f"the checkpoint's `{name}` does not fit the optimizers of this run", hint=hint)
+    return SeqVAEError("E401", f"the checkpoint's `{name}` does not fit the {what} of this run", hint=hint)
+
+
+def require_fit(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], what: str) -> None:
+    """Raises E401 unless both have the same names, each with one shape and one type."""
+    for name in sorted(expected.keys() | found.keys()):
+        kinds = [
+            None if tensor is None else (tensor.shape, tensor.dtype) for tensor in (expected.get(name), found.get(name))
+        ]
+        if kinds[0] != kinds[1]:
+            raise _unfit(name, what)
+
+
+def restore_weights(module: nn.Module, tensors: Weights, what: str = "model") -> None:
+    require_fit(module.state_dict(), tensors, what)
+    module.load_state_dict(tensors)
 
 
 def strategy_tensors(strategies: nn.ModuleList) -> Weights:
@@ -207,7 +222,8 @@ def strategy_tensors(strategies: nn.ModuleList) -> Weights:
 
 def restore_strategies(strategies: nn.ModuleList, tensors: Weights) -> None:
     prefix = "strategy."
-    strategies.load_state_dict({n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)})
+    own = {n.removeprefix(prefix): tensor for n, tensor in tensors.items() if n.startswith(prefix)}
+    restore_weights(strategies, own, "methods")
 
 
 def random_tensors(generators: Mapping[str, torch.Generator], device: torch.device) -> Weights:

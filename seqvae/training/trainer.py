@@ -236,7 +236,8 @@ class Trainer:
         self.progress = checkpoint.progress
         self._build_stage()
         device = self.task.runtime.device
-        self.model.load_state_dict(checkpoint.model)
+        states.restore_weights(self.model, checkpoint.model)
+        states.require_fit(self.model.state_dict(), checkpoint.best, "model")
         self.best = {name: tensor.to(device) for name, tensor in checkpoint.best.items()}
         self.sums.copy_(checkpoint.training["sums"])
         states.restore_strategies(self.objective.strategies, checkpoint.training)

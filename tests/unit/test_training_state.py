@@ -160,6 +160,44 @@ def test_entries_that_do_not_fit_the_optimizers_are_refused(change, named):
     assert caught.value.code == "E401"
 
 
+def _of_another_shape(weights):
+    weights["decoder.embedding.weight"] = weights["decoder.embedding.weight"][:-1]
+
+
+def _of_another_type(weights):
+    weights["decoder.embedding.weight"] = weights["decoder.embedding.weight"].to(torch.float64)
+
+
+def _without_one(weights):
+    del weights["decoder.embedding.weight"]
+
+
+def _with_one_more(weights):
+    weights["decoder.hat"] = torch.zeros(2)
+
+
+@pytest.mark.parametrize("part", ["model", "best"])
+@pytest.mark.parametrize("change", [_of_another_shape, _of_another_type, _without_one, _with_one_more])
+def test_weights_of_another_model_are_refused(tmp_path, part, change):
+    trainer = toy_trainer(tmp_path, train={"steps": 1})
+    assert trainer.fit()
+    checkpoint = last_checkpoint(trainer)
+    change(getattr(checkpoint, part))
+    with pytest.raises(SeqVAEError, match=r"`decoder\.\S+` does not fit the model of this run") as caught:
+        toy_trainer(tmp_path, train={"steps": 1}).fit(checkpoint)
+    assert caught.value.code == "E401"
+
+
+def test_what_a_method_keeps_is_refused_where_it_is_that_of_another(tmp_path):
+    objective = {"strategies": [{"name": "minimum_rate"}]}
+    trainer = toy_trainer(tmp_path, train={"steps": 1}, objective=objective)
+    assert trainer.fit()
+    checkpoint = last_checkpoint(trainer)
+    checkpoint.training["strategy.0.multiplier"] = torch.zeros(2)
+    with pytest.raises(SeqVAEError, match=r"`0\.multiplier` does not fit the methods of this run"):
+        toy_trainer(tmp_path, train={"steps": 1}, objective=objective).fit(checkpoint)
+
+
 def test_random_states_go_on_where_they_were():
     own = torch.Generator().manual_seed(4)
     torch.manual_seed(5)
