@@ -152,7 +152,7 @@ class TensorBoardLogger:
         # Readers drop what earlier files hold from this step on.
         purged = None if self.fresh else 0 if step is None else step + 1
         self._writer = SummaryWriter(str(place), purge_step=purged)
-        if self.fresh or step is None:
+        if self.fresh:
             self._writer.add_text("config", f"```yaml\n{config.to_yaml()}```", 0)
         tell(f"TensorBoard: `tensorboard --logdir {folder.parent}`")
 
