@@ -200,6 +200,7 @@ class WandbLogger:
             self._run = begin()
         except wandb.errors.CommError as error:
             tell(f"Weights & Biases does not answer ({next(iter(str(error).splitlines()), '')})")
+            wandb.teardown()  # its service still holds the id
             self._run = begin(mode="offline")
         if self.fresh:
             storage.write_json(kept, {"id": identity})
