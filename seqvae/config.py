@@ -13,7 +13,7 @@ from seqvae.errors import SeqVAEError
 from seqvae.evaluation.report import EvalConfig
 from seqvae.models.vae import ModelConfig
 from seqvae.objectives.registry import ObjectiveConfig
-from seqvae.shipped import shipped
+from seqvae.shipped import shipped, shipped_configs
 from seqvae.training.settings import TrainConfig
 from seqvae.validation import explicit, plain, validate
 from seqvae.yaml_source import Document, dump_value, dump_yaml, read_yaml
@@ -66,12 +66,6 @@ class Config(BaseModel):
     def to_yaml(self) -> str:
         """Every setting with its value, in YAML that :meth:`from_yaml` reads back to an equal config."""
         return dump_yaml(self.model_dump(mode="json"))
-
-
-def shipped_configs() -> list[str]:
-    """The configs that come with seqvae: ``tiny.yaml``, ``recipes/free_bits.yaml`` and so on."""
-    folder = shipped("configs")
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.yaml"))
 
 
 def shipped_config(name: str) -> Path:

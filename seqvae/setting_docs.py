@@ -82,6 +82,16 @@ def setting_names() -> list[str]:
     return sorted(set(_all_paths(Config)))
 
 
+def settable_names(model: type[BaseModel] = Config, above: str = "") -> list[str]:
+    """The settings that ``--set NAME=VALUE`` takes, of every kind of each section; a list is set as a whole."""
+    found: dict[str, None] = {}
+    for name, info in model.model_fields.items():
+        sections = [] if is_list(info.annotation) else models_in(info.annotation)
+        inner = [each for section in sections for each in settable_names(section, f"{above}{name}.")]
+        found |= dict.fromkeys(inner or [f"{above}{name}"])
+    return list(found)
+
+
 def inside(doc: SettingDoc) -> list[SettingDoc]:
     """The settings of a section, in order."""
     return [found for name in doc.settings for found in explain(f"{doc.path}.{name}")]

@@ -1,4 +1,4 @@
-"""Where the files that travel with the package lie: the configs and the small built-in corpus."""
+"""Where the files that travel with the package lie, the configs and the small built-in corpus; needs nothing heavy."""
 
 from pathlib import Path
 
@@ -13,3 +13,9 @@ def shipped(relative: str) -> Path:
     """
     packaged = _PACKAGE / "_shipped" / relative
     return packaged if packaged.exists() else _PACKAGE.parent / relative
+
+
+def shipped_configs() -> list[str]:
+    """The configs that come with seqvae: ``tiny.yaml``, ``recipes/free_bits.yaml`` and so on."""
+    folder = shipped("configs")
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.yaml"))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from seqvae.cli.console import emit_json, emit_lines, run_verb, say
-from seqvae.cli.options import JsonOption
+from seqvae.cli.options import ChangesOption, ConfigOption, JsonOption
 
 if TYPE_CHECKING:
     from seqvae.speed import SpeedReport
@@ -25,12 +25,8 @@ NAMES = {
 
 @run_verb()
 def bench(
-    config: Annotated[
-        str, typer.Option("--config", "-c", metavar="C", help="A YAML file, or the name of a shipped config.")
-    ] = "tiny.yaml",
-    changes: Annotated[
-        list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change a setting; may be repeated.")
-    ] = None,
+    config: ConfigOption = "tiny.yaml",
+    changes: ChangesOption = None,
     seconds: Annotated[float, typer.Option(metavar="S", min=0.1, help="Seconds of measuring, about.")] = 10.0,
     json: JsonOption = False,
 ) -> None:

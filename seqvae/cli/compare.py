@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from seqvae.cli import completion
 from seqvae.cli.console import emit_json, emit_lines, run_verb
 from seqvae.cli.options import Split, run_config
 from seqvae.errors import SeqVAEError
@@ -42,7 +43,12 @@ LABELS = {
 
 @run_verb()
 def compare(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Runs or model folders that were evaluated.")],
+    runs: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RUN...", help="Runs or model folders that were evaluated.", autocompletion=completion.runs
+        ),
+    ],
     split: Annotated[Split, typer.Option(help="Part of the data whose numbers are compared.")] = "test",
     metrics: Annotated[
         str | None,

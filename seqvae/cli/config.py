@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from seqvae.cli import completion
 from seqvae.cli.console import emit_json, emit_lines, run_verb
-from seqvae.cli.options import JsonOption
+from seqvae.cli.options import ChangesOption, JsonOption
 from seqvae.cli.usage import verbs
 
 if TYPE_CHECKING:
@@ -16,10 +17,12 @@ if TYPE_CHECKING:
 app = verbs("config", "The configs that come with seqvae, and what may stand in one.")
 
 ConfigArgument = Annotated[
-    str, typer.Argument(metavar="CONFIG", help="A YAML file, a run folder, or the name of a shipped config.")
-]
-ChangesOption = Annotated[
-    list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change a setting; may be repeated.")
+    str,
+    typer.Argument(
+        metavar="CONFIG",
+        help="A YAML file, a run folder, or the name of a shipped config.",
+        autocompletion=completion.configs,
+    ),
 ]
 
 _WIDTH, _NAMES = 100, 28
@@ -82,7 +85,11 @@ def schema() -> None:
 def explain(
     setting: Annotated[
         str | None,
-        typer.Argument(metavar="[SETTING]", help="Such as train.schedule.patience; a section lists its settings."),
+        typer.Argument(
+            metavar="[SETTING]",
+            help="Such as train.schedule.patience; a section lists its settings.",
+            autocompletion=completion.setting_names,
+        ),
     ] = None,
     json: JsonOption = False,
 ) -> None:

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from seqvae.cli import completion
 from seqvae.cli.console import emit_json, emit_lines, run_verb, say
-from seqvae.cli.options import JsonOption, tell_waiting
+from seqvae.cli.options import ChangesOption, ConfigOption, JsonOption, tell_waiting
 from seqvae.cli.progress import download_bar, preparing_display
 from seqvae.cli.usage import verbs
 from seqvae.errors import SeqVAEError
@@ -18,13 +19,6 @@ if TYPE_CHECKING:
     from seqvae.data.store import Prepared
 
 app = verbs("data", "The texts to train on: corpora by name, preparing, checking.")
-
-ConfigOption = Annotated[
-    str | None, typer.Option("--config", "-c", metavar="C", help="A YAML file, or the name of a shipped config.")
-]
-ChangesOption = Annotated[
-    list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change a setting; may be repeated.")
-]
 
 
 @app.callback()
@@ -83,7 +77,9 @@ def _corpus(name: str) -> dict[str, object]:
 @app.command()
 @run_verb()
 def fetch(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A corpus of `seqvae data list`.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="A corpus of `seqvae data list`.", autocompletion=completion.corpora)
+    ],
     json: JsonOption = False,
 ) -> None:
     """Download a corpus into the cache and verify it. Its licence is shown first."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from seqvae.cli import completion
 from seqvae.cli.console import emit_json, run_verb, say
 from seqvae.cli.options import (
     DeviceOption,
@@ -42,7 +43,12 @@ def evaluate(
     ] = "basic",
     language_model: Annotated[
         Path | None,
-        typer.Option("--language-model", metavar="DIR", help="full: a run with latent_dim 0, to judge fluency."),
+        typer.Option(
+            "--language-model",
+            metavar="DIR",
+            help="full: a run with latent_dim 0, to judge fluency.",
+            autocompletion=completion.runs,
+        ),
     ] = None,
     samples: Annotated[
         int | None,

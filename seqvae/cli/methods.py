@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from seqvae.cli import completion
 from seqvae.cli.console import emit_json, emit_lines, run_verb
 from seqvae.cli.options import JsonOption
 from seqvae.cli.usage import verbs
@@ -43,7 +44,12 @@ def list_methods(ctx: typer.Context, json: JsonOption = False) -> None:
 @app.command()
 @run_verb()
 def show(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Such as free_bits; `seqvae methods` lists them.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME", help="Such as free_bits; `seqvae methods` lists them.", autocompletion=completion.methods
+        ),
+    ],
     json: JsonOption = False,
 ) -> None:
     """Tell all about one: formula and source, hooks, settings, what it cannot go with, and its recipe."""

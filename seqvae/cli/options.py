@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from seqvae.cli import completion
 from seqvae.cli.console import say
 from seqvae.errors import SeqVAEError
 
@@ -19,9 +20,31 @@ if TYPE_CHECKING:
     from seqvae.generation.decoding import DecodeConfig
     from seqvae.textvae import TextVAE
 
+ConfigOption = Annotated[
+    str | None,
+    typer.Option(
+        "--config",
+        "-c",
+        metavar="C",
+        help="A YAML file, or the name of a shipped config.",
+        autocompletion=completion.configs,
+    ),
+]
+ChangesOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="A.B=C", help="Change a setting; may be repeated.", autocompletion=completion.settings
+    ),
+]
 ModelOption = Annotated[
     Path | None,
-    typer.Option("--model", metavar="DIR", help="A run or model folder.", show_default="the newest run in ./runs"),
+    typer.Option(
+        "--model",
+        metavar="DIR",
+        help="A run or model folder, or USER/NAME on the Hub.",
+        show_default="the newest run in ./runs",
+        autocompletion=completion.runs,
+    ),
 ]
 DeviceOption = Annotated[str, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:N or mps.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]

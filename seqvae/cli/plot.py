@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from seqvae.cli import completion
 from seqvae.cli.console import emit_json, emit_lines, run_verb, say
 from seqvae.cli.options import (
     DeviceOption,
@@ -31,7 +32,7 @@ MAPPED = 20_000
 
 @run_verb()
 def plot(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.")],
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.", autocompletion=completion.runs)],
     kind: Annotated[
         Kind | None,
         typer.Option(

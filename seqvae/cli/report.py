@@ -5,13 +5,19 @@ from typing import Annotated
 
 import typer
 
+from seqvae.cli import completion
 from seqvae.cli.console import emit_json, emit_lines, run_verb, say
 from seqvae.cli.options import DeviceOption, JsonOption, Split
 
 
 @run_verb()
 def report(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder that `seqvae eval` has measured.")],
+    run: Annotated[
+        Path,
+        typer.Argument(
+            metavar="RUN", help="A run folder that `seqvae eval` has measured.", autocompletion=completion.runs
+        ),
+    ],
     split: Annotated[Split, typer.Option(help="Part of the data whose numbers are reported.")] = "test",
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Where to write.", show_default="RUN/report")] = None,
     seed: Annotated[int, typer.Option(metavar="N", min=0, help="What is drawn and chosen.")] = 0,

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from seqvae.cli import completion
 from seqvae.cli.console import run_verb, say
-from seqvae.cli.options import tell_waiting
+from seqvae.cli.options import ChangesOption, ConfigOption, tell_waiting
 from seqvae.cli.progress import training_display
 from seqvae.errors import SeqVAEError
 
@@ -20,19 +21,17 @@ if TYPE_CHECKING:
 
 @run_verb()
 def train(
-    config: Annotated[
-        str | None, typer.Option("--config", "-c", metavar="C", help="A YAML file, or the name of a shipped config.")
-    ] = None,
-    changes: Annotated[
-        list[str] | None, typer.Option("--set", metavar="A.B=C", help="Change a setting; may be repeated.")
-    ] = None,
+    config: ConfigOption = None,
+    changes: ChangesOption = None,
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="The run's folder.", show_default="a new one in ./runs")
     ] = None,
     resume: Annotated[
         str | None,
         typer.Option(
-            metavar="RUN", help="Go on with a run; auto: the newest of the config, or begin if there is none."
+            metavar="RUN",
+            help="Go on with a run; auto: the newest of the config, or begin if there is none.",
+            autocompletion=completion.resumable,
         ),
     ] = None,
     seed: Annotated[

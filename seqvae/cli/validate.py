@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from seqvae.cli import completion
 from seqvae.cli.console import run_verb
 from seqvae.cli.findings import show_findings
 from seqvae.cli.options import JsonOption
@@ -12,7 +13,9 @@ from seqvae.cli.options import JsonOption
 
 @run_verb()
 def validate(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A model folder, or a run.")],
+    model: Annotated[
+        Path, typer.Argument(metavar="MODEL", help="A model folder, or a run.", autocompletion=completion.runs)
+    ],
     json: JsonOption = False,
 ) -> None:
     """Check the folder of a model or a run, step by step: nothing is changed, and nothing in it is run.
