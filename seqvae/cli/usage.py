@@ -33,7 +33,8 @@ class Verbs(TyperGroup):
     """Answers a wrong command by a :class:`SeqVAEError`, E260 to E264."""
 
     def resolve_command(self, ctx: typer.Context, args: list[str]) -> Any:
-        if self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
+        wrong = self.get_command(ctx, args[0]) is None and not args[0].startswith("-")
+        if wrong and not ctx.resilient_parsing:  # so the shell asks at Tab
             raise SeqVAEError("E260", f"there is no verb `{args[0]}`", where=args[0], hint=_nearest_verb(self, args[0]))
         return super().resolve_command(ctx, args)
 
