@@ -1,7 +1,9 @@
 """TextVAE: a trained model with its tokenizer; strings in, strings out."""
 
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -82,6 +84,8 @@ class TextVAE:
         self.batch_size = batch_size
         self.weights_sha256: str | None = None
         """Of the file that the weights were loaded from."""
+        self.origin: str | None = None
+        """``user/name@commit`` of a model that was loaded from the Hub."""
 
     @property
     def latent_dim(self) -> int:
@@ -90,6 +94,29 @@ class TextVAE:
     def to(self, device: str | torch.device) -> "TextVAE":
         self.model.to(device)
         return self
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write a model folder, which `seqvae.load` loads; one that is there is replaced, never left in part."""
+        from seqvae.io import pretrained
+
+        pretrained.save(Path(folder), self, facts={})
+
+    def push_to_hub(
+        self,
+        name: str,
+        *,
+        private: bool | None = None,
+        commit_message: str | None = None,
+        revision: str | None = None,
+    ) -> str:
+        """Push the model to the Hub as ``user/name`` and return ``user/name@commit``; see `seqvae.io.hub.push`."""
+        from seqvae.io import hub
+
+        with tempfile.TemporaryDirectory() as above:
+            self.save_pretrained(Path(above) / "model")
+            return hub.push(
+                Path(above) / "model", name, private=private, commit_message=commit_message, revision=revision
+            )
 
     @property
     def labels(self) -> tuple[str, ...] | None:

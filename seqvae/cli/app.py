@@ -20,6 +20,7 @@ from seqvae.cli.impute import impute
 from seqvae.cli.init import init
 from seqvae.cli.latent import analogy, neighbors, shift, traverse
 from seqvae.cli.plot import plot
+from seqvae.cli.push import push
 from seqvae.cli.report import report
 from seqvae.cli.train import train
 from seqvae.cli.usage import verbs
@@ -54,6 +55,7 @@ app.command()(explore)
 app.command()(encode)
 app.command()(decode)
 app.command()(score)
+app.command()(push)
 app.add_typer(config.app)
 app.add_typer(data.app)
 app.add_typer(runs.app)

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,3 +39,19 @@ def quiet_datasets() -> Iterator[Path | None]:
     finally:
         if not bars:
             datasets.enable_progress_bars()
+
+
+@contextmanager
+def quiet_hub() -> Iterator[None]:
+    """`huggingface_hub` without messages, and without progress bars where no terminal shows them."""
+    from huggingface_hub import utils
+
+    hide = not sys.stderr.isatty() and not utils.are_progress_bars_disabled()
+    try:
+        if hide:
+            utils.disable_progress_bars()
+        with quiet(logging.getLogger("huggingface_hub")):
+            yield
+    finally:
+        if hide:
+            utils.enable_progress_bars()

@@ -1,21 +1,39 @@
-"""The model card: README.md of a model folder."""
+"""The model card: README.md of a model folder, with what the Hub reads of it at its head."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from seqvae.textvae import TextVAE
 
-_TEMPLATE = """# A seqvae model
+FILE = "README.md"
+
+_HERE = "path/to/this/folder"
+"""Where the model is, as long as nobody knows."""
+
+_HEAD = """---
+library_name: seqvae
+tags:
+{tags}
+---
+
+"""
+"""What the Hub lists and finds a model by. Licence and language are the owner's to add."""
+
+_TEMPLATE = """{head}# A seqvae model
 
 {kind}. Vocabulary {vocab:,}, {parameters:,} parameters.
 
 ```python
 import seqvae
 
-vae = seqvae.load("path/to/this/folder")
+vae = seqvae.load("{place}")
 {usage}
 ```
+{training}
+The folder holds safetensors, JSON and this page: loading it runs no code from it.
+"""
 
+_TRAINING = """
 ## Training
 
 | | |
@@ -24,8 +42,6 @@ vae = seqvae.load("path/to/this/folder")
 
 Nats are per sentence. "-ELBO" is rec + KL with one sample of z on the validation split; `seqvae eval` measures the
 tighter importance-weighted bound, mutual information and the rest.
-
-The folder holds safetensors, JSON and this page: loading it runs no code from it.
 """
 
 
@@ -39,14 +55,27 @@ def model_card(vae: TextVAE, facts: Mapping[str, Any]) -> str:
         kind += f" ({cells}) with {vae.latent_dim} latent dimensions"
         usage = [] if vae.noiseless else usage
         usage += ['vae.interpolate("one sentence", "another", steps=5)', 'vae.encode(["a sentence"]).mean']
-    rows = [f"| {name} | {_shown(value)} |" for name, value in facts.items()]
+    facts = "\n".join(f"| {name} | {_shown(value)} |" for name, value in facts.items())
     return _TEMPLATE.format(
+        head=_head(
+            f"{'language-model' if vae.latent_dim == 0 else 'variational-autoencoder'}", *cells.lower().split("-")
+        ),
         kind=kind,
+        place=_HERE,
         vocab=vae.model.vocab_size,
         parameters=sum(parameter.numel() for parameter in vae.model.parameters()),
         usage="\n".join(usage),
-        facts="\n".join(rows),
+        training=_TRAINING.format(facts=facts) if facts else "",
     )
+
+
+def for_hub(text: str, name: str) -> str:
+    """A card that loads the model by its name on the Hub, and says at its head what it is."""
+    return ("" if text.startswith("---\n") else _head()) + text.replace(_HERE, name)
+
+
+def _head(*tags: str) -> str:
+    return _HEAD.format(tags="\n".join(f"  - {tag}" for tag in ("seqvae", "text", *tags)))
 
 
 def _shown(value: Any) -> str:

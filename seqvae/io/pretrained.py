@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 import seqvae
 from seqvae.data.tokenizers import load_tokenizer
 from seqvae.errors import SeqVAEError
-from seqvae.io import card, storage
+from seqvae.io import card, hub, storage
 from seqvae.models.vae import ModelConfig, SeqVAE
 from seqvae.objectives.base import Strategy, overriders
 from seqvae.objectives.registry import AnyStrategyConfig, build_strategy
@@ -55,7 +55,7 @@ def save(folder: Path, vae: TextVAE, *, facts: dict[str, Any]) -> None:
         )
         storage.write_json(temporary / CONFIG, description.model_dump(mode="json"))
         vae.tokenizer.save(temporary / TOKENIZER)
-        (temporary / "README.md").write_text(card.model_card(vae, facts), encoding="utf-8")
+        (temporary / card.FILE).write_text(card.model_card(vae, facts), encoding="utf-8")
 
 
 def keep_evaluation(
@@ -117,13 +117,15 @@ def sentences_file(split: str) -> str:
     return f"eval-{split}.safetensors"
 
 
-def load(path: str | Path, *, device: str | torch.device = "cpu") -> TextVAE:
-    """Load a model from a run folder or from the model folder in it.
+def load(path: str | Path, *, device: str | torch.device = "cpu", revision: str | None = None) -> TextVAE:
+    """Load a model from a run folder, from the model folder in it, or from the Hub by ``user/name``.
+
+    ``revision``: branch, tag or commit of a model of the Hub; ``vae.origin`` tells the commit that it was.
 
     Errors (SeqVAEError): E404 where there is no model, E401-E403 where the folder is damaged, incomplete or newer,
-    E405 where the weights are those of another model.
+    E405 where the weights are those of another model, E432-E440 where the Hub does not give it.
     """
-    folder = model_folder(Path(path))
+    folder = model_folder(Path(path), revision=revision)
     storage.verify(folder)
     # Taken before the weights are read: a run that saves anew in between makes it too old, never too new.
     weights_sha256 = storage.recorded_sha256(folder, WEIGHTS)
@@ -136,7 +138,7 @@ def load(path: str | Path, *, device: str | torch.device = "cpu") -> TextVAE:
     model.refiners = _refiners(folder, description)
     model.load_state_dict(weights)
     vae = TextVAE(model, tokenizer, noiseless=description.noiseless)
-    vae.weights_sha256 = weights_sha256
+    vae.weights_sha256, vae.origin = weights_sha256, hub.origin(folder)
     return vae.to(device)
 
 
@@ -189,8 +191,13 @@ def _unfit(folder: Path, what: str) -> SeqVAEError:
     )
 
 
-def model_folder(path: Path) -> Path:
-    """The model folder that ``path`` names: itself, or ``model/`` of a run."""
+def model_folder(path: Path, *, revision: str | None = None) -> Path:
+    """The model folder that ``path`` names: itself, ``model/`` of a run, or that of a model of the Hub, fetched."""
+    if hub.is_reference(path):
+        return hub.fetch(hub.reference(path.as_posix(), revision))
+    if revision is not None:
+        what = f"{path} is a folder, and only a model of the Hub has revisions"
+        raise SeqVAEError("E432", what, hint="leave the revision out; `hub:user/name` is never a folder")
     if (path / CONFIG).is_file() or (path / WEIGHTS).is_file():
         return path
     if (path / "model").is_dir():

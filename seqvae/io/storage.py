@@ -164,6 +164,11 @@ def recorded_sha256(folder: str | os.PathLike[str], name: str) -> str | None:
     return None if entry is None else entry["sha256"]
 
 
+def manifest_names(folder: str | os.PathLike[str]) -> list[str]:
+    """The files that the manifest of a folder names, each inside of it; whether they are there is not looked at."""
+    return sorted(_read_manifest(Path(folder)))
+
+
 def sha256_file(path: str | os.PathLike[str]) -> str:
     """The sha256 of a file's bytes, in hexadecimal."""
     with storage_errors(path), open(path, "rb") as file:
