@@ -70,7 +70,7 @@ def rm(
     from seqvae.training.listing import summarise
     from seqvae.training.removal import find_run, remove_run
 
-    folders = list(dict.fromkeys(find_run(name) for name in names))
+    folders = list({folder.resolve(): folder for folder in map(find_run, names)}.values())
     found = [summarise(folder) for folder in folders]
     if not yes and not _agreed(found):
         say("note     nothing was removed")

@@ -93,3 +93,93 @@ print([name for name in ("torch", "numpy", "datasets") if name in sys.modules])
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr) == ("[]\n", "")
+
+
+# Removing.
+
+
+@pytest.fixture
+def desk_of_runs(runs, verb, monkeypatch) -> Path:
+    """The working directory, with copies of the runs under ./runs."""
+    monkeypatch.chdir(runs.parent)
+    return runs.parent
+
+
+def left(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_rm_removes_the_runs_that_are_named_by_path_or_by_name_and_nothing_else(desk_of_runs, verb):
+    gone = verb("runs", "rm", "runs/lm", "ae", "runs/vae/../lm", "--yes")
+    assert (gone.exit_code, gone.stderr) == (0, "")
+    assert sorted(gone.stdout.splitlines()) == ["runs/ae", "runs/vae/../lm"]
+    assert left(desk_of_runs / "runs") == ["vae"]
+    told = json.loads(verb("runs", "rm", "vae", "-y", "--json").stdout)
+    assert told["removed"] == ["runs/vae"]
+    assert told["bytes"] > 1000
+    assert left(desk_of_runs / "runs") == []
+
+
+@pytest.mark.parametrize(("answer", "gone"), [("y\n", True), ("n\n", False), ("\n", False)])
+def test_rm_shows_the_runs_and_asks(desk_of_runs, verb, monkeypatch, answer, gone):
+    monkeypatch.setattr("seqvae.cli.runs._is_terminal", lambda: True)
+    result = verb("runs", "rm", "ae", "lm", stdin=answer)
+    assert result.exit_code == 0
+    assert "remove these 2 runs, " in result.stderr
+    assert "runs/ae " in result.stderr
+    assert ("nothing was removed" in result.stderr) != gone
+    assert left(desk_of_runs / "runs") == (["vae"] if gone else ["ae", "lm", "vae"])
+
+
+def test_rm_without_anybody_to_ask_removes_nothing(desk_of_runs, verb):
+    refused = verb("runs", "rm", "ae", stdin="y\n")
+    assert (refused.exit_code, refused.stdout) == (2, "")
+    assert "error[E255]" in refused.stderr
+    assert left(desk_of_runs / "runs") == ["ae", "lm", "vae"]
+
+
+def test_a_run_that_is_being_trained_is_not_removed_nor_another_beside_it(desk_of_runs, verb):
+    with locked(desk_of_runs / "runs/vae"):
+        refused = verb("runs", "rm", "ae", "vae", "--yes")
+    assert refused.exit_code == 7
+    assert "error[E705]: the run is being trained" in refused.stderr
+    assert left(desk_of_runs / "runs") == ["ae", "lm", "vae"]
+
+
+def test_what_is_no_run_is_never_removed(desk_of_runs, verb, monkeypatch):
+    linked, outside = desk_of_runs / "runs/linked", desk_of_runs / "outside"
+    outside.mkdir()
+    (outside / "mine.txt").write_text("mine", encoding="utf-8")
+    linked.symlink_to(desk_of_runs / "runs/lm")
+    (desk_of_runs / "runs/vae/plots").symlink_to(outside)
+    shutil.copytree(desk_of_runs / "runs/lm", desk_of_runs / "runs/ae/inside")
+    told = {
+        "outside": "this is not the folder of a run",
+        "runs": "this is not the folder of a run",
+        "runs/vae/model": "this is not the folder of a run",
+        "runs/vae/config.yaml": "this is not the folder of a run",
+        "/": "this is not the folder of a run",
+        "runs/linked": "this is a link",
+        "runs/ae": "another run lies in it (inside)",
+    }
+    for name, reason in told.items():
+        refused = verb("runs", "rm", name, "--yes")
+        assert (refused.exit_code, refused.stdout) == (2, ""), name
+        assert f"error[E254]: {reason}" in refused.stderr, name
+    assert verb("runs", "rm", "", "-y").exit_code == verb("runs", "rm", ".", "-y").exit_code == 2
+    assert verb("runs", "rm", "nothing", "-y").exit_code == 4
+    monkeypatch.chdir(desk_of_runs / "runs/vae/model")
+    for name in ("..", "../../vae"):
+        assert "this is the working directory, or holds it" in verb("runs", "rm", name, "-y").stderr
+    monkeypatch.chdir(desk_of_runs)
+    assert left(desk_of_runs / "runs") == ["ae", "linked", "lm", "vae"]
+    assert verb("runs", "rm", "vae", "-y").exit_code == 0  # the link in it goes, what it points to stays
+    assert left(outside) == ["mine.txt"]
+
+
+def test_runs_compare_is_compare(verb):
+    arguments = ("runs/vae", "runs/lm", "--format", "json")
+    assert verb("runs", "compare", *arguments).output.replace("runs compare", "compare") == verb(
+        "compare", *arguments
+    ).output.replace("runs compare", "compare")
+    assert verb("runs", "compare", "-h").stdout.splitlines()[2:] == verb("compare", "-h").stdout.splitlines()[2:]
