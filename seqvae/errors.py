@@ -6,6 +6,7 @@ Codes are ``E`` and three digits; the first digit is the exit code of the comman
 
 from __future__ import annotations
 
+import sys
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -79,6 +80,18 @@ class SeqVAEError(Exception):
             lines.append(f"and {len(self.also)} more:")
             lines += [f"  {_visible(line)}" for line in self.also]
         return "\n".join(lines)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that the memory of the machine, or of its device, was used up."""
+    torch = sys.modules.get("torch")  # where nobody imported it, it cannot have failed
+    if isinstance(error, MemoryError) or (torch is not None and isinstance(error, torch.OutOfMemoryError)):
+        return True
+    # Elsewhere PyTorch has no kind of error for it: the CPU's allocator on Linux and on Windows, MPS, cuBLAS and cuDNN.
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in _OUT_OF_MEMORY)
+
+
+_OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "_STATUS_ALLOC_FAILED")
 
 
 def _rebuild(code: str, what: str, where: Location | str | None, hint: str | None, also: Sequence[str]) -> SeqVAEError:

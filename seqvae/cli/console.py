@@ -15,7 +15,7 @@ from typing import Any, TextIO
 
 from rich.console import Console
 
-from seqvae.errors import SeqVAEError
+from seqvae.errors import SeqVAEError, is_out_of_memory
 from seqvae.io.storage import jsonable, storage_errors
 
 DEBUG = "SEQVAE_DEBUG"
@@ -114,7 +114,7 @@ def run_verb() -> Iterator[None]:
     except BrokenPipeError:  # The reader (`| head`) has what it wanted.
         raise SystemExit(0) from None
     except Exception as error:
-        if _is_out_of_memory(error):
+        if is_out_of_memory(error):
             _show_traceback()
             refusal = _out_of_memory(error)
             _write_error(refusal.render())
@@ -146,18 +146,10 @@ def _told() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _is_out_of_memory(error: Exception) -> bool:
-    torch = sys.modules.get("torch")  # where nobody imported it, it cannot have failed
-    if isinstance(error, MemoryError) or (torch is not None and isinstance(error, torch.OutOfMemoryError)):
-        return True
-    # On the CPU, PyTorch has no kind of error for it.
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
-
-
 def _out_of_memory(error: Exception) -> SeqVAEError:
     first_line = next(iter(str(error).splitlines()), "").rpartition("DefaultCPUAllocator: ")[2]
-    hint = "work on less at once: in training a lower `data.batch_size` or `data.batch_tokens`, in `eval` a lower "
-    hint += "`eval.batch_tokens`; or take a smaller model"
+    hint = "work on less at once: in training a lower `train.micro_tokens`, `data.batch_size` or `data.batch_tokens`, "
+    hint += "in `eval` a lower `eval.batch_tokens`; or take a smaller model"
     return SeqVAEError("E601", "out of memory" + (f": {first_line}" if first_line else ""), hint=hint)
 
 

@@ -119,6 +119,33 @@ def epoch_plan(
     return Plan(part, sizes)
 
 
+def largest_batch(
+    lengths: Lengths, *, batch_size: int | None = None, batch_tokens: int | None = None, equal_length: bool = False
+) -> Rows:
+    """The rows, shortest first, of a batch than which no `epoch_plan` of these sizes has a larger one.
+
+    The size is that of its tokens, sentences times longest. Lengths are gone through a part at a time.
+    """
+    parts = [np.arange(begin, min(begin + LARGE_ROWS, len(lengths))) for begin in range(0, len(lengths), LARGE_ROWS)]
+    counts = np.zeros(1, np.int64)
+    for rows in parts:
+        found = np.bincount(lengths[rows], minlength=len(counts))
+        found[: len(counts)] += counts
+        counts = found
+    longest = np.flatnonzero(counts)
+    there = (counts if equal_length else counts.cumsum())[longest]
+    most = np.full(len(longest), batch_size) if batch_tokens is None else np.maximum(1, batch_tokens // longest)
+    sizes = np.minimum(there, most)
+    best = len(longest) - 1 - int(np.argmax((longest * sizes)[::-1]))
+    size, top = int(sizes[best]), longest[best]
+    chosen = np.empty(0, np.int64)
+    for rows in parts:
+        own = lengths[rows]
+        chosen = np.concatenate([chosen, rows[(own == top) if equal_length else (own <= top)]])
+        chosen = chosen[np.argsort(lengths[chosen], kind="stable")][-size:]
+    return chosen
+
+
 def evaluation_plan(
     lengths: Int64[np.ndarray, " n"], *, batch_tokens: int = 8192, rank: int = 0, world: int = 1
 ) -> list[Rows]:

@@ -109,6 +109,11 @@ class Strategy(nn.Module):
     def name(self) -> str:
         return self.config.name
 
+    @property
+    def couples_sentences(self) -> bool:
+        """Whether its loss is no sum over sentences: it has statistics over those of a micro-batch."""
+        return False
+
     def build(self, dims: Dims) -> None:
         """Make what depends on the model's sizes or the length of an epoch."""
 

@@ -35,6 +35,10 @@ class Capacity(Strategy):
     Config = CapacityConfig
     config: CapacityConfig
 
+    @property
+    def couples_sentences(self) -> bool:
+        return self.config.level == "mean"
+
     def build(self, dims: Dims) -> None:
         self._growth = max(1, dims.steps(steps=self.config.steps, epochs=self.config.epochs))
 

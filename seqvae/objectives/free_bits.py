@@ -55,6 +55,10 @@ class FreeBits(Strategy):
     Config = FreeBitsConfig
     config: FreeBitsConfig
 
+    @property
+    def couples_sentences(self) -> bool:
+        return self.config.variant in ("dimension_mean", "mean_total")
+
     def shape_kl(self, terms: Terms, step: int) -> Float[Tensor, " B"]:
         if terms.z.shape[-1] == 0:
             return terms.kl

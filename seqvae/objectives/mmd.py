@@ -40,6 +40,10 @@ class MMD(Strategy):
     Config = MMDConfig
     config: MMDConfig
 
+    @property
+    def couples_sentences(self) -> bool:
+        return True
+
     def kl_weight(self, step: int) -> float:
         return 1.0 - self.config.alpha
 

@@ -112,6 +112,12 @@ class TrainConfig(_Settings):
     schedule: ScheduleConfig = Field(ConstantConfig(), description="constant, cosine or plateau, with its settings")
     clip_norm: float = Field(5.0, gt=0, description="largest joint norm of the gradients")
     accumulate: int = Field(1, ge=1, description="batches summed into one update")
+    micro_tokens: int | None = Field(
+        None,
+        ge=1,
+        description="most tokens, padding included, that are computed at once: larger batches are cut, and the update"
+        " stays the same; null: as the memory allows",
+    )
     monitor: Monitor = Field(
         "auto",
         description="what picks the best weights: elbo (-ELBO at KL weight 1), iw (importance-weighted bound of as many"

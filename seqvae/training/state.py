@@ -40,6 +40,8 @@ class Progress:
     stale_validations: int = 0
     """Validations since the best one."""
     decays: int = 0
+    micro_tokens: int | None = None
+    """Most tokens of a micro-batch, since memory ran out; None: it has not."""
     finished: bool = False
 
     def start_phase(self, index: int) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from seqvae.data.batching import Plan, collate, epoch_plan
+from seqvae.data.batching import Plan, collate, epoch_plan, largest_batch
 from seqvae.data.corpora import DataConfig
 from seqvae.data.store import TokenStore
 from seqvae.training.phases import Phase
@@ -59,6 +59,14 @@ class Task:
                 **share,
             )
         return self._kept[epoch]
+
+    def largest_rows(self) -> np.ndarray:
+        """This rank's share of the largest batch that there can be."""
+        world, data = self.runtime.world, self.data
+        sizes = {"batch_tokens": data.batch_tokens, "equal_length": data.equal_length}
+        size = data.batch_size // world.size if data.shards else data.batch_size
+        rows = largest_batch(self.stores["train"].row_lengths, batch_size=size, **sizes)
+        return rows if data.shards else rows[world.rank :: world.size]
 
     def batch(self, rows: np.ndarray) -> Batch:
         return collate(self.stores["train"], rows).to(self.runtime.device)

@@ -6,11 +6,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from seqvae.evaluation.passes import row_seed
 from seqvae.models.vae import SeqVAE
 from seqvae.objectives.base import PARTS
+from seqvae.training import snapshot
 from seqvae.training import state as states
+from seqvae.training.memory import try_largest, within_memory
 from seqvae.training.runtime import StopSignals
 from seqvae.training.settings import PlateauConfig
 from seqvae.training.stage import Stage
@@ -61,6 +64,7 @@ class Trainer:
                 if self.world.rank > 0:
                     states.seed_random({"noise": self.noise}, row_seed(self.config.seed, f"rank {self.world.rank}"))
                 self._start_phase(0)
+                try_largest(self)
             else:
                 self._restore(resume)
             self._start_clock()
@@ -104,18 +108,8 @@ class Trainer:
             self._log()
 
     def _update(self, batches: list[Batch], parts: frozenset[str]) -> Terms:
-        """Gradients are summed over all sentences of an update, then divided by their number: no mean of means."""
-        counts, total = torch.zeros_like(self.sums), 0.0
-        share = self.world.share(sum(len(batch) for batch in batches), self.stop.received, counts.device)
-        for optimizer in self.optimizers.values():
-            optimizer.zero_grad(set_to_none=True)
-        for batch in batches:
-            with self.task.runtime.autocast(), self.world.holding(batch is not batches[-1]):
-                loss, terms = self.stage.loss_of(batch, self.step, self.noise)
-            (loss / share).backward()
-            total = total + loss.detach()
-            rec, kl, tokens = terms.rec.detach().mean(0).sum(), terms.kl.detach().sum(), terms.tokens.sum()
-            counts += torch.stack([rec, kl, torch.full_like(rec, len(batch)), tokens]).to(counts)
+        share = self.world.share(sum(len(batch) for batch in batches), self.stop.received, self.sums.device)
+        total, counts, terms = within_memory(self, batches, lambda pieces: self._backward(pieces, share))
         for name, modules in self.model.parts().items():
             if name not in parts:
                 for module in modules:
@@ -125,6 +119,20 @@ class Trainer:
         self.sums += counts
         self.tokens = counts[3]
         return terms
+
+    def _backward(self, batches: list[Batch], share: int | Tensor) -> tuple[Tensor, Tensor, Terms]:
+        """Gradients are summed over all sentences of an update, then divided by their number: no mean of means."""
+        counts, total = torch.zeros_like(self.sums), torch.zeros((), device=self.sums.device)
+        for optimizer in self.optimizers.values():
+            optimizer.zero_grad(set_to_none=True)
+        for batch in batches:
+            with self.task.runtime.autocast(), self.world.holding(batch is not batches[-1]):
+                loss, terms = self.stage.loss_of(batch, self.step, self.noise)
+            (loss / share).backward()
+            total = total + loss.detach()
+            rec, kl, tokens = terms.rec.detach().mean(0).sum(), terms.kl.detach().sum(), terms.tokens.sum()
+            counts += torch.stack([rec, kl, torch.full_like(rec, len(batch)), tokens]).to(counts)
+        return total, counts, terms
 
     # Phases.
 
@@ -178,7 +186,7 @@ class Trainer:
         if isinstance(schedule, PlateauConfig) and self.progress.decay_is_due(schedule):
             if schedule.reload_best:
                 self.model.load_state_dict(self.best)
-            self._emit("note", text=f"learning rate lowered to {self.stage.learning_rate(self.progress):g}")
+            self.note(f"learning rate lowered to {self.stage.learning_rate(self.progress):g}")
 
     def _log(self) -> None:
         rec, kl, sentences, tokens = self.sums.tolist()
@@ -206,6 +214,10 @@ class Trainer:
         yield
         self._clock += time.monotonic() - began
 
+    def note(self, text: str, **facts: Any) -> None:
+        """Something that the user should know, in the log and among the metrics."""
+        self._emit("note", text=text, **facts)
+
     def _emit(self, event: str, **facts: Any) -> None:
         progress = self.progress
         epoch = progress.epoch + progress.position / self.stage.epoch_steps
@@ -215,37 +227,14 @@ class Trainer:
     # Checkpoints.
 
     def _save(self) -> None:
-        random = self.world.collected(states.random_tensors({"noise": self.noise}, self.task.runtime.device))
-        if self.world.rank > 0:
-            return
-        training = {"sums": self.sums} | random | states.strategy_tensors(self.objective.strategies)
-        training |= states.optimizer_tensors(self.optimizers)
-        checkpoint = states.Checkpoint(
-            progress=self.progress,
-            model=self.model.state_dict(),
-            best=self.best,
-            training=training,
-            log_bytes=self.task.log_bytes(),
-        )
-        written = states.place(self.task.checkpoints, self.progress.step)
-        checkpoint.save(written)
-        states.prune(self.task.checkpoints, self.config.keep_checkpoints, written)
+        checkpoint = snapshot.taken(self)
+        if self.world.rank == 0:
+            written = states.place(self.task.checkpoints, self.progress.step)
+            checkpoint.save(written)
+            states.prune(self.task.checkpoints, self.config.keep_checkpoints, written)
 
     def _restore(self, checkpoint: states.Checkpoint) -> None:
-        """Take up a checkpoint; random states come last, so that nothing before them can move them."""
         self.progress = checkpoint.progress
         self._build_stage()
-        device = self.task.runtime.device
-        states.restore_weights(self.model, checkpoint.model)
-        states.require_fit(self.model.state_dict(), checkpoint.best, "model")
-        self.best = {name: tensor.to(device) for name, tensor in checkpoint.best.items()}
-        self.sums.copy_(checkpoint.training["sums"])
-        states.restore_strategies(self.objective.strategies, checkpoint.training)
-        states.restore_optimizers(self.optimizers, checkpoint.training)
         self._announce("resume")
-        random = self.world.own(checkpoint.training)
-        if random is None:
-            seed = row_seed(self.config.seed, f"{self.progress.step}:rank {self.world.rank}")
-            states.seed_random({"noise": self.noise}, seed)
-        else:
-            states.restore_random({"noise": self.noise}, random, device)
+        snapshot.put_back(self, checkpoint)

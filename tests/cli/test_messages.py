@@ -107,6 +107,7 @@ TESTED_ELSEWHERE = {
     "tests/unit/test_corpora.py": "E308 E309",
     "tests/unit/test_decoding.py": "E234 E530",
     "tests/unit/test_grammar.py": "E360 E361",
+    "tests/unit/test_external_loggers.py": "E252 E253",
     "tests/unit/test_health.py": "E268",
     "tests/unit/test_kl_shapes.py": "E270",
     "tests/unit/test_labels.py": "E327",
