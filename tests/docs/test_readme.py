@@ -19,7 +19,7 @@ from torch.distributed import run as launcher
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from benchmarks import logs
+from benchmarks import logs, smiles
 from seqvae.cli.app import app
 from seqvae.config import Config, shipped_configs
 from seqvae.data import catalogue
@@ -33,6 +33,10 @@ DOCUMENTS = sorted(
 )
 PROGRAMS = ("seqvae", "torchrun", "python", "pip", "make", "git")
 FILTERS = ("cut", "head", "paste", "sort", "tail", "wc")
+SLOW = ("docs/concepts.md", "docs/cures.md", "docs/molecules.md", "docs/tutorial.md")
+"""Pages that go the whole way, from a text to figures, several times: their commands run with the slow tests."""
+OWN = ("my.yaml", "my-molecules.yaml")
+"""What a page lets `init` write, for minutes of training."""
 THREE = ("seqvae train --config ptb.yaml", "seqvae sample -n 10")
 
 
@@ -98,7 +102,7 @@ def reader(away, small_tiny, monkeypatch) -> Path:
     small = [f"model.{part}.{size}=8" for part in ("encoder", "decoder") for size in ("embedding", "hidden")]
     small += ["train.steps=2", "train.device=cpu", "train.threads=1", "data.batch_size=4"]
     small += ["eval.iw_samples=2", "eval.reconstructions=5", "eval.mi_sentences=20"]
-    for name in (*shipped_configs(), "benchmarks/configs/logs.yaml"):
+    for name in (*shipped_configs(), "benchmarks/configs/logs.yaml", "benchmarks/configs/smiles.yaml"):
         (away / name).parent.mkdir(exist_ok=True, parents=True)
         source = name if name in shipped_configs() else ROOT / name
         (away / name).write_text(Config.from_yaml(source, small).to_yaml(), encoding="utf-8")
@@ -106,14 +110,19 @@ def reader(away, small_tiny, monkeypatch) -> Path:
     text, labels = ((small_tiny / f"train.{name}").read_text(encoding="utf-8") for name in ("txt", "sentiment.labels"))
     for name in ("my.txt", "my-valid.txt", "my-test.txt"):
         (away / name).write_text(text, encoding="utf-8")
-    (away / "my.sentiment.labels").write_text(labels, encoding="utf-8")
+    for path in small_tiny.glob("train.*.labels"):
+        (away / path.name.replace("train", "my")).write_bytes(path.read_bytes())
     rows = zip(["sentence", *text.splitlines()], ["feeling", *labels.splitlines()], strict=True)
     (away / "my.csv").write_text("".join(f"{sentence},{label}\n" for sentence, label in rows), encoding="utf-8")
     logs.write(away / "data/logs", 600, seed=0, anomalies=0.05)
+    smiles.write(away / "data/smiles", 300, seed=0)
+    (away / "my-molecules.txt").write_bytes((away / "data/smiles/train.txt").read_bytes())
     return away
 
 
-@pytest.mark.parametrize("document", DOCUMENTS)
+@pytest.mark.parametrize(
+    "document", [pytest.param(each, marks=[pytest.mark.slow] if each in SLOW else []) for each in DOCUMENTS]
+)
 def test_the_commands_of_a_document_work_in_their_order(document, reader):
     for command in commands(read(document)):
         program, *arguments = words(command)
@@ -137,9 +146,7 @@ def _run(command: str) -> None:
         target = arguments.pop() if ">" in arguments[-2:-1] else None
         arguments = arguments[:-1] if target else arguments
         if program == "seqvae":
-            if {"train", "my.yaml"} <= set(arguments):  # a config that `init` wrote, for minutes of training
-                arguments += ["--set", "train.steps=2", "--set", "train.device=cpu"]
-            result = CliRunner().invoke(app, arguments, prog_name="seqvae", input=flow)
+            result = CliRunner().invoke(app, _short(arguments), prog_name="seqvae", input=flow)
             assert result.exit_code == 0, f"{command}\n{result.stderr}"
             flow = result.stdout_bytes
         else:
@@ -147,6 +154,13 @@ def _run(command: str) -> None:
             flow = subprocess.run([program, *arguments], input=flow, capture_output=True, check=True).stdout
         if target:
             Path(target).write_bytes(flow)
+
+
+def _short(arguments: list[str]) -> list[str]:
+    """The training of a config that ``init`` wrote, in two updates."""
+    if "train" in arguments and set(OWN) & set(arguments):
+        return [*arguments, "--set", "train.steps=2", "--set", "train.device=cpu"]
+    return arguments
 
 
 def _of_torchrun(arguments: list[str]) -> str:
@@ -172,9 +186,9 @@ def test_the_programs_of_a_document_run(document, reader):
         return
     for command in commands(read(document)):
         if words(command)[0] == "seqvae":
-            CliRunner().invoke(app, words(command)[1:], prog_name="seqvae")
+            CliRunner().invoke(app, _short(words(command)[1:]), prog_name="seqvae")
     for command in found:
-        _, *arguments = words(command.replace("1000000", "1000"))
+        _, *arguments = words(re.sub("1000000|50000|12000", "1000", command))
         measures = "benchmarks" in arguments[1] and arguments[1] != "benchmarks.logs"
         arguments += ["--iw-samples", "2"] if measures else []
         done = subprocess.run(
@@ -289,7 +303,7 @@ def test_the_shipped_files_that_a_document_names_are_there(document):
     named = set(re.findall(r"\b(?:configs/)?(recipes/[\w-]+\.yaml)", read(document)))
     named |= set(re.findall(r"--config ([\w/-]+\.yaml)", read(document)))
     own = {name for name in named if name.startswith("benchmarks/") and (ROOT / name).is_file()}
-    assert named - own - {*shipped_configs(), "my.yaml", "recipes/kl_cap.yaml"} == set()
+    assert named - own - {*shipped_configs(), *OWN, "recipes/kl_cap.yaml"} == set()
 
 
 def test_the_reader_of_documents_finds_commands_of_every_kind():
