@@ -164,6 +164,13 @@ CONFIG = [
     Mistake(name="init-no-such-column", command="init a.csv", files={"a.csv": "review,stars\nfine,5\ngood,4\n"}),
     Mistake(name="runs-no-such-folder", command="runs list nope"),
     Mistake(name="runs-none", command="runs list here", files={"here/readme": ""}),
+    Mistake(name="runs-rm-no-such-run", command="runs rm nope --yes"),
+    Mistake(name="runs-rm-no-run", command="runs rm runs --yes", files={"runs/notes.txt": ""}),
+    Mistake(
+        name="runs-rm-nobody-to-ask",
+        command="runs rm old",
+        files={"runs/old/config.yaml": "{}", "runs/old/provenance.json": "{}"},
+    ),
 ]
 
 DATA = [
