@@ -96,9 +96,10 @@ class TextVAE:
         return self
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write a model folder, which `seqvae.load` loads; one that is there is replaced, never left in part."""
-        from seqvae.io import pretrained
+        """Write a model folder, which `seqvae.load` loads. It replaces another model, and nothing else (E443)."""
+        from seqvae.io import pretrained, storage
 
+        storage.check_replaceable(folder, pretrained.CONFIG)
         pretrained.save(Path(folder), self, facts={})
 
     def push_to_hub(

@@ -15,6 +15,7 @@ from seqvae.cli.encode import decode, encode, score
 from seqvae.cli.evaluate import evaluate
 from seqvae.cli.explain import explain
 from seqvae.cli.explore import explore
+from seqvae.cli.export import export
 from seqvae.cli.generate import interpolate, reconstruct, sample
 from seqvae.cli.impute import impute
 from seqvae.cli.init import init
@@ -56,6 +57,7 @@ app.command()(encode)
 app.command()(decode)
 app.command()(score)
 app.command()(push)
+app.command()(export)
 app.add_typer(config.app)
 app.add_typer(data.app)
 app.add_typer(runs.app)

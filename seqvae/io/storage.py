@@ -92,6 +92,19 @@ def atomic_folder(target: str | os.PathLike[str], *, amend: bool = False) -> Ite
             _writing.discard(temporary)
 
 
+def check_replaceable(folder: str | os.PathLike[str], mark: str) -> None:
+    """Raises E443 unless ``folder`` is not there, is empty, or is one of ours that holds the file ``mark``.
+
+    What a user names by hand may be anything, and a folder that is replaced loses all that is in it.
+    """
+    folder = Path(folder)
+    with storage_errors(folder):
+        ours = (folder / MANIFEST).is_file() and (folder / mark).is_file()
+        if not ours and folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+            what = "there is something else here, which would be lost"
+            raise SeqVAEError("E443", what, where=str(folder), hint="name a folder that is new or empty")
+
+
 def recover(parent: str | os.PathLike[str]) -> list[Path]:
     """Sweeps what killed processes left in ``parent`` and returns the paths that it removed or renamed back.
 

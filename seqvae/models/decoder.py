@@ -96,7 +96,7 @@ class Decoder(nn.Module):
 
     def start(self, z: Float[Tensor, "N Z"]) -> State:
         """The state before the first token: h0 = tanh(W z), and c0 = W z of an LSTM; zeros where z does not set it."""
-        shape = (len(z), self.config.layers, self.config.hidden)
+        shape = (z.shape[0], self.config.layers, self.config.hidden)
         c = self.output_weight.new_zeros(shape) if self.state is None else self.state(z).view(shape)
         c = c.transpose(0, 1).contiguous()
         return State(torch.tanh(c), c if self.config.cell == "lstm" else None)

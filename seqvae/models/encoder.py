@@ -67,7 +67,7 @@ class Encoder(nn.Module):
 
     def _final_states(self, outputs: Float[Tensor, "B T H"], lengths: Int[Tensor, " B"]) -> Float[Tensor, "B H"]:
         """The state of each direction after the last token that it reads: the first one for the backward direction."""
-        rows = torch.arange(len(lengths), device=lengths.device)
+        rows = torch.arange(lengths.shape[0], device=lengths.device)  # len() would be a constant in an exported graph
         size = self.config.hidden
         ahead = outputs[rows, lengths - 1, :size]
         return ahead if self.network.directions == 1 else torch.cat([ahead, outputs[:, 0, size:]], dim=-1)

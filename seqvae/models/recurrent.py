@@ -37,8 +37,11 @@ def run_causal(
     return outputs, (last,) if single else last
 
 
-def reversed_index(lengths: Int[Tensor, " B"], size: int) -> Int[Tensor, "B T"]:
-    """Index that reverses each sentence within its own length and leaves its padding in place."""
+def reversed_index(lengths: Int[Tensor, " B"], size: int | Int[Tensor, ""]) -> Int[Tensor, "B T"]:
+    """Index that reverses each sentence within its own length and leaves its padding in place.
+
+    ``size`` is a tensor while the model is traced.
+    """
     positions = torch.arange(size, device=lengths.device)
     mirrored = lengths[:, None] - 1 - positions
     return torch.where(mirrored >= 0, mirrored, positions)

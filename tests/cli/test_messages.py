@@ -114,6 +114,7 @@ TESTED_ELSEWHERE = {
     "tests/unit/test_sharing.py": "E433 E434 E435 E436 E438 E439 E440",
     "tests/unit/test_sources.py": "E328",
     "tests/unit/test_likelihood.py": "E230",
+    "tests/unit/test_onnx.py": "E441 E442 E444",
     "tests/unit/test_paths.py": "E235",
     "tests/unit/test_pretrained.py": "E405 E406",
     "tests/unit/test_pretrained_embeddings.py": "E227 E228 E229",

@@ -47,6 +47,7 @@ LAYERS = {
     "seqvae.estimator": 3,
     "seqvae.io.pretrained": 3,
     "seqvae.io.hub": 3,
+    "seqvae.io.onnx_export": 3,
     "seqvae.io.card": 3,
     "seqvae.cli": 4,
     "seqvae.web": 4,
