@@ -107,7 +107,12 @@ def test_a_pipe_gets_lines_and_a_reader_may_leave_early(verb, workplace):
 
 
 @pytest.mark.parametrize(
-    ("redirection", "options"), [("--json | head -n 1", ""), ("2>&1 | head -n 1", ""), ("2>&1 | head -n 1", "--json")]
+    ("redirection", "options"),
+    [
+        ("--json | head -n 1", ""),
+        pytest.param("2>&1 | head -n 1", "", marks=pytest.mark.slow),
+        ("2>&1 | head -n 1", "--json"),
+    ],
 )
 def test_a_run_whose_reader_leaves_goes_on_to_its_end(desk, tmp_path, redirection, options):
     command = f"{SEQVAE} train --config small.yaml --out mine {options} {redirection}; echo ${{PIPESTATUS[0]}}"

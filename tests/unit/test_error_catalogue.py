@@ -1,6 +1,7 @@
 """Every error code is explained, once, and no code is explained that nothing raises."""
 
 import ast
+import functools
 import re
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from seqvae.setting_docs import setting_names
 PACKAGE = Path(seqvae.__file__).parent
 
 
+@functools.cache
 def raised() -> dict[str, list[str]]:
     """Each code that stands in the source as a string of its own: where it does."""
     found: dict[str, list[str]] = {}
