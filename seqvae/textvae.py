@@ -38,6 +38,7 @@ from seqvae.generation.neighbors import Measure, Neighbor, nearest
 from seqvae.generation.paths import fractions, interpolate
 from seqvae.models.conditional import label_number
 from seqvae.models.vae import SeqVAE
+from seqvae.notebook import Shown
 
 GREEDY = DecodeConfig(strategy="greedy")
 
@@ -167,7 +168,7 @@ class TextVAE:
         self, z: ArrayLike | Codes, *, config: DecodeConfig = GREEDY, seed: Seed = 0, label: Labels = None
     ) -> list[str]:
         """One text for each code ``[N Z]``; greedy unless ``config`` says otherwise."""
-        return [each.text for each in self.write(z, config=config, seed=seed, label=label)]
+        return Shown((each.text for each in self.write(z, config=config, seed=seed, label=label)), "text")
 
     def write(
         self, z: ArrayLike | Codes, *, config: DecodeConfig = GREEDY, seed: Seed = 0, label: Labels = None
@@ -205,7 +206,7 @@ class TextVAE:
         labels = self._numbers(label, n)
         if labels is None and self.labels is not None:
             labels = torch.randint(len(self.labels), (n,), generator=generator)
-        return [each.text for each in self._write(z, config or DecodeConfig(), generator, labels)]
+        return Shown((each.text for each in self._write(z, config or DecodeConfig(), generator, labels)), "text")
 
     def fit_aggregate(
         self, texts: Texts, *, components: int | None = None, seed: int = 0, label: Labels = None
@@ -239,7 +240,7 @@ class TextVAE:
         The ends are reconstructions of the two texts. Raises E280 for ``lerp`` in a model whose codes lie on a sphere.
         """
         texts = self.decode(self.path(a, b, steps, path=path, label=label), config=config, label=label)
-        return list(zip(fractions(steps), texts, strict=True))
+        return Shown(zip(fractions(steps), texts, strict=True), "t", "text")
 
     def path(
         self, a: str, b: str, steps: int = 8, *, path: Literal["slerp", "lerp"] = "slerp", label: str | None = None
@@ -265,7 +266,8 @@ class TextVAE:
         """The ``n`` different sentences of a corpus that lie nearest to each text, by their posterior means."""
         self.need_latent("look for neighbours")
         codes, store = self.encode(texts, label=label), self._store(corpus, corpus_label)
-        return nearest(self.model, self.tokenizer, store, codes.mean, n, by=by, batch_tokens=BATCH_TOKENS)
+        found = nearest(self.model, self.tokenizer, store, codes.mean, n, by=by, batch_tokens=BATCH_TOKENS)
+        return [Shown(near, "score", "line", "text") for near in found]
 
     def analogy(self, a: str, b: str, c: str, *, config: DecodeConfig = GREEDY, label: str | None = None) -> str:
         """What is to ``c`` as ``b`` is to ``a``: the text at b - a + c; on a sphere scaled back to length 1."""
@@ -345,7 +347,7 @@ class TextVAE:
         labels = [None] * len(texts) if numbers is None else numbers.tolist()
         settings = {"n": n, "config": config, "seed": seed, "noiseless": self.noiseless}
         return [
-            impute(self.model, self.tokenizer, text, label=number, **settings)
+            Shown(impute(self.model, self.tokenizer, text, label=number, **settings), "share", "nats", "text")
             for text, number in zip(texts, labels, strict=True)
         ]
 
@@ -356,7 +358,7 @@ class TextVAE:
         store = self._store(texts, label)
         means = torch.from_numpy(self.encode(store).mean)
         labels = None if store.labels is None else torch.from_numpy(store.labels.astype(np.int64))
-        return [each.text for each in self._write(means, config, _generator(seed), labels)]
+        return Shown((each.text for each in self._write(means, config, _generator(seed), labels)), "text")
 
     def _write(
         self,

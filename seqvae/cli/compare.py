@@ -14,31 +14,9 @@ from seqvae.cli.options import Split, run_config
 from seqvae.errors import SeqVAEError
 
 if TYPE_CHECKING:
-    from seqvae.evaluation.comparison import Comparison, Group, Measured, Value
+    from seqvae.evaluation.comparison import Comparison, Group, Measured
 
 Format = Literal["table", "markdown", "csv", "json"]
-
-SHOWN = ("elbo_nats", "kl_nats", "iw_nats", "ppl_iw", "mi_nats", "active_units", "swap_gap_nats")
-"""What the terminal shows unless it is told otherwise; files have everything."""
-
-LABELS = {
-    "elbo_nats": "-ELBO",
-    "rec_nats": "rec",
-    "kl_nats": "KL",
-    "iw_nats": "IW-NLL",
-    "ppl_iw": "PPL (IW)",
-    "mi_nats": "MI",
-    "marginal_kl_nats": "marginal KL",
-    "active_units": "AU",
-    "swap_gap_nats": "swap gap",
-    "prior_gap_nats": "prior gap",
-    "bleu": "BLEU",
-    "chrf": "chrF",
-    "samples.forward.ppl": "forward PPL",
-    "samples.reverse.ppl": "reverse PPL",
-    "samples.samples.self_bleu": "self-BLEU",
-    "samples.parsed": "parsed",
-}
 
 
 @run_verb()
@@ -72,7 +50,7 @@ def compare(
     if missing := [name for name in found.metrics if all(group.values[name] is None for group in found.groups)]:
         hint = f"they have {', '.join(put_together(measured, split=split).metrics)}"
         raise SeqVAEError("E295", f"no run has a number `{missing[0]}`", hint=hint)
-    shown = [name for name in SHOWN if name in found.metrics] if named is None else named
+    shown = found.shown if named is None else named
     printers: dict[str, Callable[[], None]] = {
         "json": lambda: emit_json(found.to_dict()),
         "csv": lambda: emit_lines(_csv(found)),
@@ -96,27 +74,6 @@ def _measured(runs: Sequence[Path], split: Split) -> "list[Measured]":
     return found
 
 
-def _label(metric: str) -> str:
-    return LABELS.get(metric, metric.removesuffix("_nats").replace("_", " "))
-
-
-def _cell(value: "Value | None", *, signed: bool = False) -> str:
-    if value is None:
-        return "-"
-    digits = 0 if value.value == int(value.value) and value.noise is None else 2 if abs(value.value) >= 1 else 3
-    shown = format(value.value, f"{'+' if signed else ''},.{digits}f")
-    return shown if value.noise is None else f"{shown} ± {value.noise:.{max(digits, 2)}f}"
-
-
-def _name(group: "Group") -> str:
-    return group.name if len(group.runs) == 1 else f"{group.name} ({len(group.runs)} seeds)"
-
-
-def _difference_of(group: "Group", shown: Sequence[str]) -> str:
-    kinds = {value.of for name in shown if (value := group.differences.get(name)) is not None and value.of is not None}
-    return ", ".join(sorted(kinds))
-
-
 def _print_table(found: "Comparison", shown: Sequence[str]) -> None:
     from rich.console import Console, Group
     from rich.text import Text
@@ -124,8 +81,8 @@ def _print_table(found: "Comparison", shown: Sequence[str]) -> None:
     first, *others = found.groups
     parts: list[Any] = [Text(f"{found.split} split, nats per sentence"), _table(shown, found.groups, "values")]
     if others:
-        parts += [Text(f"differences to {_name(first)}, ± standard error"), _table(shown, others, "differences")]
-        parts += [Text(f"  {_name(group)}: noise of {_difference_of(group, shown)}") for group in others]
+        parts += [Text(f"differences to {first.title}, ± standard error"), _table(shown, others, "differences")]
+        parts += [Text(f"  {group.title}: noise of {group.noise_of(shown)}") for group in others]
     parts += [Text(f"  {line}") for line in _settings(others)]
     parts += [Text(f"  note: {note}") for note in found.notes]
     Console(highlight=False, soft_wrap=True).print(Group(*parts), crop=False)
@@ -135,20 +92,22 @@ def _table(shown: Sequence[str], groups: "Sequence[Group]", key: Literal["values
     from rich import box
     from rich.table import Table
 
+    from seqvae.evaluation.comparison import cell, label
+
     table = Table(box=box.SIMPLE)
     table.add_column("")
     for metric in shown:
-        table.add_column(_label(metric), justify="right")
+        table.add_column(label(metric), justify="right")
     for group in groups:
-        cells = (_cell(getattr(group, key)[metric], signed=key == "differences") for metric in shown)
+        cells = (cell(getattr(group, key)[metric], signed=key == "differences") for metric in shown)
         # The noise on a line of its own keeps the table narrow.
-        table.add_row(_name(group), *(cell.replace(" ± ", "\n± ") for cell in cells))
+        table.add_row(group.title, *(each.replace(" ± ", "\n± ") for each in cells))
     return table
 
 
 def _settings(groups: "Sequence[Group]") -> list[str]:
     return [
-        f"{_name(group)}: {name} {' -> '.join(_two(there, here))}"
+        f"{group.title}: {name} {' -> '.join(_two(there, here))}"
         for group in groups
         for name, (there, here) in group.settings.items()
     ]
@@ -166,16 +125,18 @@ def _two(there: Any, here: Any) -> tuple[str, str]:
 
 
 def _markdown(found: "Comparison") -> list[str]:
+    from seqvae.evaluation.comparison import cell, label
+
     first, *others = found.groups
-    head = ["", *map(_label, found.metrics)]
-    rows = [[_name(group), *(_cell(group.values[name]) for name in found.metrics)] for group in found.groups]
+    head = ["", *map(label, found.metrics)]
+    rows = [[group.title, *(cell(group.values[name]) for name in found.metrics)] for group in found.groups]
     for group in others:
-        cells = (_cell(group.differences[name], signed=True) for name in found.metrics)
-        rows.append([f"{_name(group)} - {_name(first)}", *cells])
+        cells = (cell(group.differences[name], signed=True) for name in found.metrics)
+        rows.append([f"{group.title} - {first.title}", *cells])
     lines = ["| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *rows)]
     lines += ["", f"{found.split} split. ±: over seeds the standard deviation, of one run the standard error over"]
     lines[-1] += " sentences; of a difference its standard error."
-    lines += [f"- {_name(group)}: noise of {_difference_of(group, found.metrics)}" for group in others]
+    lines += [f"- {group.title}: noise of {group.noise_of(found.metrics)}" for group in others]
     return lines + [f"- {line}" for line in [*_settings(others), *found.notes]]
 
 

@@ -9,6 +9,8 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float
 
+from seqvae.notebook import Table, html
+
 METRICS = (
     *("elbo_nats", "rec_nats", "kl_nats", "iw_nats", "ppl_iw", "nats_per_character", "mi_nats", "marginal_kl_nats"),
     *("active_units", "swap_gap_nats", "prior_gap_nats", "bleu", "chrf", "edit_distance", "exact_match"),
@@ -18,6 +20,28 @@ METRICS = (
 
 PAIRED = {"elbo_nats": "elbo", "iw_nats": "iw", "rec_nats": "rec", "kl_nats": "kl"}
 """The metrics whose values are kept sentence by sentence."""
+
+LABELS = {
+    "elbo_nats": "-ELBO",
+    "rec_nats": "rec",
+    "kl_nats": "KL",
+    "iw_nats": "IW-NLL",
+    "ppl_iw": "PPL (IW)",
+    "mi_nats": "MI",
+    "marginal_kl_nats": "marginal KL",
+    "active_units": "AU",
+    "swap_gap_nats": "swap gap",
+    "prior_gap_nats": "prior gap",
+    "bleu": "BLEU",
+    "chrf": "chrF",
+    "samples.forward.ppl": "forward PPL",
+    "samples.reverse.ppl": "reverse PPL",
+    "samples.samples.self_bleu": "self-BLEU",
+    "samples.parsed": "parsed",
+}
+
+SHOWN = ("elbo_nats", "kl_nats", "iw_nats", "ppl_iw", "mi_nats", "active_units", "swap_gap_nats")
+"""What a terminal and a notebook show unless they are told otherwise; files have everything."""
 
 Noise = Literal["seeds", "paired sentences", "sentences"]
 
@@ -60,6 +84,15 @@ class Group:
     settings: dict[str, tuple[Any, Any]]
     """Where its settings differ from those of the first group: (there, here)."""
 
+    @property
+    def title(self) -> str:
+        return self.name if len(self.runs) == 1 else f"{self.name} ({len(self.runs)} seeds)"
+
+    def noise_of(self, metrics: Sequence[str]) -> str:
+        """What the noise of its differences is of: ``seeds``, ``paired sentences``."""
+        kinds = {value.of for name in metrics if (value := self.differences.get(name)) and value.of is not None}
+        return ", ".join(sorted(kinds))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
@@ -72,6 +105,36 @@ class Comparison:
     def to_dict(self) -> dict[str, Any]:
         """Ready for JSON."""
         return asdict(self)
+
+    @property
+    def shown(self) -> list[str]:
+        """The metrics of `SHOWN` that there are; where none is, all."""
+        return [name for name in SHOWN if name in self.metrics] or self.metrics
+
+    def _repr_html_(self) -> str:
+        first, *others = self.groups
+        columns, names = ["", *map(label, self.shown)], self.shown
+        rows = [[each.title, *(cell(each.values[name]) for name in names)] for each in self.groups]
+        gaps = [[each.title, *(cell(each.differences[name], signed=True) for name in names)] for each in others]
+        parts = [Table(title=f"{self.split} split, nats per sentence", columns=columns, rows=rows)]
+        if gaps:
+            title = f"differences to {first.title}, ± standard error"
+            parts.append(Table(title=title, columns=columns, rows=gaps))
+        noise = [f"{each.title}: noise of {each.noise_of(names)}" for each in others]
+        return html(*parts, *noise, *self.notes)
+
+
+def label(metric: str) -> str:
+    return LABELS.get(metric, metric.removesuffix("_nats").replace("_", " "))
+
+
+def cell(value: Value | None, *, signed: bool = False) -> str:
+    """``41.26 ± 0.31``; a dash where there is no number."""
+    if value is None:
+        return "-"
+    digits = 0 if value.value == int(value.value) and value.noise is None else 2 if abs(value.value) >= 1 else 3
+    shown = format(value.value, f"{'+' if signed else ''},.{digits}f")
+    return shown if value.noise is None else f"{shown} ± {value.noise:.{max(digits, 2)}f}"
 
 
 def compare(runs: Sequence[Measured], *, split: str, metrics: Sequence[str] | None = None) -> Comparison:

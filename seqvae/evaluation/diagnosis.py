@@ -9,6 +9,7 @@ from seqvae.errors import SeqVAEError
 from seqvae.evaluation.latent import ACTIVE_VARIANCE
 from seqvae.evaluation.report import EvalReport
 from seqvae.evaluation.verdict import NEAR_CEILING, NEGLIGIBLE_NATS, Verdict
+from seqvae.notebook import Table, html
 from seqvae.validation import plain
 from seqvae.yaml_source import dump_value
 
@@ -71,6 +72,21 @@ class Diagnosis:
     def to_dict(self) -> dict[str, Any]:
         """Ready for JSON."""
         return asdict(self)
+
+    def _repr_html_(self) -> str:
+        found = [
+            (each.name, f"{each.nats:.2f}", "" if each.se is None else f"{each.se:.2f}", each.meaning)
+            for each in self.findings
+        ]
+        parts: list[str | Table] = [self.verdict.text]
+        parts.append(Table(title="Evidence, nats per sentence", columns=("", "value", "± se", "meaning"), rows=found))
+        if self.units is not None:
+            rows = [(str(unit.number), unit.kl_nats, unit.mean_variance, unit.state) for unit in self.units]
+            parts.append(Table(title="Units", columns=("unit", "KL", "variance of mean", "state"), rows=rows))
+        if self.remedies:
+            tried = [(" ".join(f"--set {each}" for each in remedy.settings), remedy.reason) for remedy in self.remedies]
+            parts.append(Table(title="What to try, in this order", columns=("settings", "why"), rows=tried))
+        return html(*parts, "" if self.remedies else self.verdict.next or "")
 
 
 def diagnose(report: EvalReport, config: Config | None = None) -> Diagnosis:

@@ -8,6 +8,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
 
+from seqvae import notebook
 from seqvae.data.store import TokenStore
 from seqvae.data.tokenizers import Tokenizer
 from seqvae.errors import SeqVAEError
@@ -101,14 +102,21 @@ class EvalReport:
         """Ready for JSON: plain numbers, strings, lists; None becomes null."""
         return {name: value for name, value in asdict(self).items() if name != "by_sentence"}
 
+    @property
+    def title(self) -> str:
+        return f"{self.split} split, nats per sentence{', given its label' if self.conditional else ''}"
+
+    def _repr_html_(self) -> str:
+        table = notebook.Table(title=self.title, columns=COLUMNS, rows=list(metric_rows(vars(self))))
+        return notebook.html(table) + self.verdict._repr_html_()
+
     def __rich__(self) -> Any:
         from rich import box
         from rich.console import Group
         from rich.table import Table
         from rich.text import Text
 
-        given = ", given its label" if self.conditional else ""
-        table = Table(title=Text(f"{self.split} split, nats per sentence{given}"), box=box.SIMPLE, title_justify="left")
+        table = Table(title=Text(self.title), box=box.SIMPLE, title_justify="left")
         table.add_column("")
         table.add_column("value", justify="right")
         table.add_column("± se", justify="right")
@@ -124,6 +132,10 @@ class EvalReport:
             # Not wrapped: what is to be copied stays in one piece.
             lines.append(Text(f"  next: {self.verdict.next}", no_wrap=True, overflow="ignore"))
         return Group(table, *lines)
+
+
+COLUMNS = ("", "value", "± se", "meaning")
+"""Of `metric_rows`."""
 
 
 def metric_rows(values: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str]]:

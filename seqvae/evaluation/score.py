@@ -10,6 +10,7 @@ from torch import nn
 from seqvae.data.store import TokenStore
 from seqvae.errors import SeqVAEError
 from seqvae.evaluation.likelihood import autoencoder_rec, elbo_and_iw, refuse_non_finite
+from seqvae.notebook import Table, html
 
 By = Literal["elbo", "iw", "rec"]
 
@@ -39,6 +40,10 @@ class Scores:
 
     def __len__(self) -> int:
         return len(self.nats)
+
+    def _repr_html_(self) -> str:
+        rows = list(zip(self.nats.tolist(), self.nats_per_token.tolist(), self.tokens.tolist(), strict=True))
+        return html(Table(title=f"by {self.by}", columns=("nats", "nats per token", "tokens"), rows=rows))
 
     @property
     def nats_per_token(self) -> Float[np.ndarray, " R"]:

@@ -1,19 +1,15 @@
-"""The further parts of a full report as tables for the terminal."""
+"""The further parts of a full report as tables."""
 
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from rich import box
-from rich.table import Table
-from rich.text import Text
+from seqvae.notebook import Table
 
 if TYPE_CHECKING:
     from seqvae.evaluation.suite import FullReport
 
-Row = tuple[str, str, str, str]
 
-
-def sections(report: "FullReport") -> Iterator[Any]:
+def sections(report: "FullReport") -> Iterator[Table]:
     """One table for each part that was measured."""
     yield from _aggregate(report)
     yield from _samples(report)
@@ -21,17 +17,25 @@ def sections(report: "FullReport") -> Iterator[Any]:
     yield from _knowledge(report)
 
 
-def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[Any]:
-    """A title (which as the table's own would be wrapped at its width) and the rows that hold anything."""
-    yield Text(f"\n{title}", style="italic")
-    table = Table(box=box.SIMPLE)
-    for number, name in enumerate(columns):
-        last = number == len(columns) - 1
+def in_terminal(section: Table) -> Iterator[Any]:
+    """What rich prints: a title (which as the table's own would be wrapped at its width), and the rows."""
+    from rich import box
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    yield Text(f"\n{section.title}", style="italic")
+    table = RichTable(box=box.SIMPLE)
+    for number, name in enumerate(section.columns):
+        last = number == len(section.columns) - 1
         table.add_column(name, justify="left" if number == 0 or last else "right", style="dim" if last else "")
-    for row in rows:
-        if any(row[1:-1]):
-            table.add_row(*row)
+    for row in section.rows:
+        table.add_row(*row)
     yield table
+
+
+def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """The rows that hold anything."""
+    return Table(title=title, columns=columns, rows=[row for row in rows if any(row[1:-1])])
 
 
 def _value(value: float | int | None, form: str = ".3f") -> str:
@@ -42,7 +46,7 @@ def _share(value: float | None) -> str:
     return _value(value, ".1%")
 
 
-def _aggregate(report: "FullReport") -> Iterator[Any]:
+def _aggregate(report: "FullReport") -> Iterator[Table]:
     if (found := report.aggregate_posterior) is None:
         return
     rows = [
@@ -51,10 +55,10 @@ def _aggregate(report: "FullReport") -> Iterator[Any]:
         ("MI in batches of 32", _value(found.batch_mi_nats), "", "the older estimate: not the MI above"),
         ("its ceiling", _value(found.batch_mi_ceiling_nats), "", "ln 32 = 3.47 at most"),
     ]
-    yield from _table("all codes together against the prior", ("", "value", "± se", "meaning"), rows)
+    yield _table("all codes together against the prior", ("", "value", "± se", "meaning"), rows)
 
 
-def _samples(report: "FullReport") -> Iterator[Any]:
+def _samples(report: "FullReport") -> Iterator[Table]:
     found = report.samples
     ours, real = found.samples, found.real
 
@@ -79,10 +83,10 @@ def _samples(report: "FullReport") -> Iterator[Any]:
         ("obeyed", _share(found.obeyed), "", "parsed with the label asked for"),
     ]
     title = f"{ours.sentences:,} samples (codes: {report.samples_from}) beside {real.sentences:,} real sentences"
-    yield from _table(title, ("", "samples", "real", "meaning"), rows)
+    yield _table(title, ("", "samples", "real", "meaning"), rows)
 
 
-def _paths(report: "FullReport") -> Iterator[Any]:
+def _paths(report: "FullReport") -> Iterator[Table]:
     if (found := report.interpolation) is None:
         return
     kinds = {"lerp": found.lerp, "slerp": found.slerp}
@@ -97,10 +101,10 @@ def _paths(report: "FullReport") -> Iterator[Any]:
         rows.append([name, *(_share(None if path is None else getattr(path, key)) for path in kinds.values()), meaning])
     fluent = [None if path is None or path.fluency is None else path.fluency.ppl for path in kinds.values()]
     rows.append(["PPL", *(_value(value, ",.2f") for value in fluent), "between them, language model"])
-    yield from _table(f"{found.pairs:,} paths of {found.steps} points", ("", *kinds, "meaning"), rows)
+    yield _table(f"{found.pairs:,} paths of {found.steps} points", ("", *kinds, "meaning"), rows)
 
 
-def _knowledge(report: "FullReport") -> Iterator[Any]:
+def _knowledge(report: "FullReport") -> Iterator[Table]:
     if report.probes:
         rows = [
             (
@@ -112,15 +116,15 @@ def _knowledge(report: "FullReport") -> Iterator[Any]:
             )
             for name, probe in report.probes.items()
         ]
-        yield from _table("labels by a linear probe", ("", "code", "majority", "words", ""), rows)
+        yield _table("labels by a linear probe", ("", "code", "majority", "words", ""), rows)
     if (found := report.retrieval) is not None:
         rows = [
             (f"recall at {k}", _share(found.recall[k]), _share(found.chance[k]), _share(found.bag_of_words[k]), "")
             for k in found.recall
         ]
         title = f"paraphrases among the nearest, {found.sentences:,} sentences"
-        yield from _table(title, ("", "code", "chance", "words", ""), rows)
+        yield _table(title, ("", "code", "chance", "words", ""), rows)
     if (pairs := report.similarity) is not None:
         title = f"similarity as people see it, {pairs.pairs:,} pairs, {pairs.unknown_rate:.1%} of the tokens unknown"
         row = ("Spearman", _value(pairs.spearman), _value(pairs.spearman_se), _value(pairs.bag_of_words), "")
-        yield from _table(title, ("", "code", "± se", "words", ""), [row])
+        yield _table(title, ("", "code", "± se", "words", ""), [row])

@@ -19,9 +19,11 @@ from seqvae.evaluation.marginal import AggregatePosterior, aggregate_posterior
 from seqvae.evaluation.passes import row_seed
 from seqvae.evaluation.report import EvalConfig, EvalReport, evaluate_model
 from seqvae.evaluation.samples import SampleReport, measure_samples
+from seqvae.evaluation.sections import in_terminal, sections
 from seqvae.evaluation.surroundings import Pairs, Surroundings
 from seqvae.generation.aggregate import fit_aggregate
 from seqvae.generation.codes import encode_store
+from seqvae.notebook import html
 
 OnStage = Callable[[str], None]
 """Called with the name of what is measured next."""
@@ -53,9 +55,10 @@ class FullReport:
     def __rich__(self) -> Any:
         from rich.console import Group
 
-        from seqvae.evaluation.sections import sections
+        return Group(self.basic, *(part for section in sections(self) for part in in_terminal(section)))
 
-        return Group(self.basic, *sections(self))
+    def _repr_html_(self) -> str:
+        return self.basic._repr_html_() + html(*sections(self))
 
 
 def evaluate_fully(

@@ -6,6 +6,8 @@ can spend on noise that its decoder ignores.
 
 from dataclasses import dataclass, field
 
+from seqvae.notebook import html
+
 NEGLIGIBLE_NATS = 0.1
 """Information or swap gap (nats per sentence) below this is as good as none."""
 
@@ -30,6 +32,9 @@ class Verdict:
     evidence: list[str] = field(default_factory=list)
     next: str | None = None
     """What to try, with the setting; None where nothing is called for."""
+
+    def _repr_html_(self) -> str:
+        return html(self.text, *self.evidence, self.next or "")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,6 +21,7 @@ from seqvae.data.store import TokenStore
 from seqvae.errors import SeqVAEError
 from seqvae.evaluation.latent import subset
 from seqvae.evaluation.surroundings import labels_of, texts_of
+from seqvae.generation.codes import encode_store
 from seqvae.io import storage
 from seqvae.textvae import TextVAE
 from seqvae.training.history import is_number, read_events
@@ -87,7 +88,7 @@ def codes_to_show(vae: TextVAE, config: Config, store: TokenStore, step: int) ->
     rows = subset(len(store), MOST_CODES, seed=0)
     known = {"text": texts_of(config.data, "valid", store), **labels_of(config.data, "valid", store)}
     columns = {name: [_one_line(values[row]) for row in rows] for name, values in known.items()}
-    return ShownCodes(step=step, means=vae.encode(store).mean[rows], columns=columns)
+    return ShownCodes(step=step, means=encode_store(vae.model, store, rows).mean, columns=columns)
 
 
 def _one_line(text: str) -> str:

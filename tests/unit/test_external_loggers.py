@@ -139,6 +139,7 @@ def test_a_resumed_run_goes_on_in_the_same_folder_and_doubles_no_step(text, tmp_
     assert len(read_board(tmp_path / "run").Tensors("config/text_summary")) == 1
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_before_its_first_checkpoint_begins_anew(text, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         seqvae.train(config_of(text, "tensorboard"), out=tmp_path / "run", observers=[Stops(3)])
@@ -275,6 +276,7 @@ def test_wandb_offline_has_every_number_and_a_resume_goes_on_in_the_same_run(wan
     assert any("`wandb sync " in event["text"] for event in events.of("note"))
 
 
+@pytest.mark.slow
 def test_where_no_server_answers_the_run_is_kept_on_this_machine(wandb, text, tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
     monkeypatch.setattr(external_loggers, "INIT_S", 1)

@@ -19,6 +19,7 @@ LAYERS = {
     "seqvae.types": 0,
     "seqvae.gaussian": 0,
     "seqvae.shipped": 0,
+    "seqvae.notebook": 0,
     "seqvae.machine": 0,
     "seqvae.yaml_source": 0,
     "seqvae.validation": 0,

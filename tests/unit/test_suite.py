@@ -11,6 +11,7 @@ from seqvae.config import Config
 from seqvae.evaluation import fluency
 from seqvae.evaluation.diagnosis import diagnose
 from seqvae.evaluation.report import EvalConfig
+from seqvae.evaluation.sections import sections
 from seqvae.evaluation.suite import evaluate_fully
 from seqvae.evaluation.surroundings import Pairs, Surroundings
 from seqvae.models.vae import SeqVAE
@@ -73,6 +74,9 @@ def test_the_suite_measures_every_family_and_says_none_of_what_it_does_not_have(
     assert found.probes["long"].train_sentences == 30
     assert found.retrieval.sentences <= 30
     assert (diagnose(found.basic).units is None) == (found.basic.active_units is None)
+    shown, parts = found._repr_html_(), list(sections(found))
+    assert shown.count("<table") == 1 + len(parts) == 7
+    assert all(f">{part.title}<" in shown for part in parts)
 
 
 def test_the_suite_repeats_and_leaves_modes_and_random_state_alone():
