@@ -17,6 +17,10 @@ _WIDTHS = (7, 5, 7, 7, 6, 5, 6, 7, 7, 6)
 """With the mark behind a row, 78 characters."""
 
 
+EXPLODED_KL_NATS = 10_000.0
+"""A KL per sentence that no text is worth: a few nats a word would be hundreds."""
+
+
 class MetricsFile:
     """``metrics.jsonl``: one JSON object a line, append only.
 
@@ -57,6 +61,7 @@ class Rows:
         self._last_train: Event = {}
         self._total = 0
         self._began: tuple[float, int] | None = None
+        self._warned = False
 
     def render(self, event: Event, *, train_rows: bool) -> list[str]:
         """Lines to show for an event; lines of training metrics only if ``train_rows``."""
@@ -73,7 +78,9 @@ class Rows:
             return [*title, _line(COLUMNS)]
         if kind == "train":
             self._last_train = event
-            return [self._row(event, active="", mark="")] if train_rows else []
+            warning = [] if self._warned else _warnings(event)
+            self._warned = self._warned or bool(warning)
+            return [*([self._row(event, active="", mark="")] if train_rows or warning else []), *warning]
         if kind == "valid":
             active = "" if event["active_units"] is None else str(event["active_units"])
             return [self._row(event, active=active, mark=" best" if event["best"] else " valid")]
@@ -106,6 +113,16 @@ class Rows:
             "" if left is None else duration(left),
         )
         return _line(cells) + mark
+
+
+def _warnings(event: Event) -> list[str]:
+    """Signs that the encoder explodes, in the metrics of some updates."""
+    found = []
+    if (share := event.get("logvar_clamped", 0.0)) > 0:
+        found.append(f"{share:.1%} of the log-variances are at an end of their range")
+    if event["kl_nats"] > EXPLODED_KL_NATS:
+        found.append(f"the KL has come to {event['kl_nats']:.2g} nats per sentence")
+    return [f"warning  {'; '.join(found)}: lower train.optimizer.lr or train.clip_norm"] if found else []
 
 
 def duration(seconds: float) -> str:

@@ -133,6 +133,13 @@ class TrainConfig(_Settings):
     loggers: tuple[Literal["tensorboard", "wandb"], ...] = Field(
         (), description="other programs that are told of the run: tensorboard, wandb (Weights & Biases)"
     )
+    on_divergence: Literal["stop", "rollback"] = Field(
+        "stop",
+        description="where loss or gradient is not finite: stop with exit code 5, or go back to the last checkpoint and"
+        " lower the learning rate",
+    )
+    max_rollbacks: int = Field(3, ge=1, description="rollback: at most so often in a run")
+    rollback_lr_factor: float = Field(0.5, gt=0, le=1, description="rollback: factor on the learning rate at each")
     pretrained_embeddings: PretrainedEmbeddingsConfig | None = Field(
         None, description="word vectors that the token embeddings begin with"
     )

@@ -109,7 +109,8 @@ class Stage:
                 "E501",
                 f"the loss or its gradient is not finite at step {progress.step + 1}; the update was not applied",
                 where=f"train, rows {batch.rows[:8].tolist()} and on",
-                hint="lower `train.optimizer.lr` or `train.clip_norm`; the last checkpoint is intact",
+                hint="lower `train.optimizer.lr` or `train.clip_norm`, or set `train.on_divergence=rollback`; the last "
+                "checkpoint is intact",
             )
         for group in self.optimizers["main"].param_groups:
             group["lr"] = self.learning_rate(progress)
@@ -148,7 +149,8 @@ class Stage:
         """Learning rate of the next update of the main optimizer."""
         schedule = self.phase.schedule
         rate = learning_rate(self.phase.optimizer.lr, schedule, progress.phase_step, self.steps)
-        return rate * (schedule.factor**progress.decays if isinstance(schedule, PlateauConfig) else 1.0)
+        rate *= schedule.factor**progress.decays if isinstance(schedule, PlateauConfig) else 1.0
+        return rate * progress.lr_scale
 
     def require_best(self, progress: Progress) -> None:
         """SeqVAEError (E502) where no validation of the phase gave a number: there are no weights to go on from."""

@@ -42,6 +42,10 @@ class Progress:
     decays: int = 0
     micro_tokens: int | None = None
     """Most tokens of a micro-batch, since memory ran out; None: it has not."""
+    rollbacks: int = 0
+    """Times that the run went back to a checkpoint because it diverged."""
+    lr_scale: float = 1.0
+    """Factor on the learning rate of the main optimizer since then."""
     finished: bool = False
 
     def start_phase(self, index: int) -> None:

@@ -1,19 +1,19 @@
 """The training loop. It names no method: strategies act through their hooks."""
 
-import contextlib
-import time
-from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from seqvae.errors import SeqVAEError
 from seqvae.evaluation.passes import row_seed
 from seqvae.models.vae import SeqVAE
 from seqvae.objectives.base import PARTS
 from seqvae.training import snapshot
 from seqvae.training import state as states
+from seqvae.training.divergence import kept, symptoms, way_back
 from seqvae.training.memory import try_largest, within_memory
+from seqvae.training.pace import Pace
 from seqvae.training.runtime import StopSignals
 from seqvae.training.settings import PlateauConfig
 from seqvae.training.stage import Stage
@@ -33,7 +33,7 @@ class Trainer:
         # Since the log's last line: rec, kl, sentences, tokens. On the device: one transfer a line, not four a step.
         self.sums = torch.zeros(4, dtype=torch.float32 if device.type == "mps" else torch.float64, device=device)
         self.loss = self.tokens = torch.zeros(())
-        self._start_clock()
+        self.pace = Pace()
 
     # What strategies see of the loop (objectives.base.Loop).
 
@@ -65,12 +65,17 @@ class Trainer:
                     states.seed_random({"noise": self.noise}, row_seed(self.config.seed, f"rank {self.world.rank}"))
                 self._start_phase(0)
                 try_largest(self)
+                if self.config.on_divergence == "rollback":
+                    self._save()
             else:
                 self._restore(resume)
-            self._start_clock()
+            self.pace.restart(float(self.sums[3]))
             self.model.train()
             while not self.progress.finished and self.stopped_by is None:
-                self._run_epoch()
+                try:
+                    self._run_epoch()
+                except SeqVAEError as error:
+                    self._go_back(way_back(self, error))
             return self.progress.finished
 
     def _run_epoch(self) -> None:
@@ -84,14 +89,14 @@ class Trainer:
             every = self.config.validate_every
             due = epoch_over if every is None else self.step % every == 0
             if due or self.stage.over(self.progress):
-                with self._off_the_clock():
+                with self.pace.stopped():
                     self._validate()
             self.stopped_by = self.world.stopping(self.stop.received)
             if self.stage.over(self.progress):
                 self._end_phase()
                 return
             if self.stopped_by or due or self.step % (self.config.save_every or states.NEVER) == 0:
-                with self._off_the_clock():
+                with self.pace.stopped():
                     self._save()
             if self.stopped_by:
                 return
@@ -105,7 +110,7 @@ class Trainer:
             strategy.after_update(self, terms)
         self.progress.next_step()
         if self.progress.step % self.config.log_every == 0:
-            self._log()
+            self._log(terms)
 
     def _update(self, batches: list[Batch], parts: frozenset[str]) -> Terms:
         share = self.world.share(sum(len(batch) for batch in batches), self.stop.received, self.sums.device)
@@ -115,7 +120,8 @@ class Trainer:
                 for module in modules:
                     module.zero_grad(set_to_none=True)
         self.loss, counts = self.world.total(total, counts)
-        self.stage.apply(self.progress, self.loss, self.config.clip_norm, batches[-1])
+        with kept(self, batches, terms):
+            self.stage.apply(self.progress, self.loss, self.config.clip_norm, batches[-1])
         self.sums += counts
         self.tokens = counts[3]
         return terms
@@ -166,7 +172,7 @@ class Trainer:
             self.progress.finished = True
             self._emit("end", best=self.progress.best, best_step=self.progress.best_step)
         self._save()
-        self._start_clock()
+        self.pace.restart(float(self.sums[3]))
 
     # Validation, and what follows from it.
 
@@ -188,9 +194,8 @@ class Trainer:
                 self.model.load_state_dict(self.best)
             self.note(f"learning rate lowered to {self.stage.learning_rate(self.progress):g}")
 
-    def _log(self) -> None:
+    def _log(self, terms: Terms) -> None:
         rec, kl, sentences, tokens = self.sums.tolist()
-        elapsed = time.monotonic() - self._clock
         self._emit(
             "train",
             rec_nats=rec / sentences,
@@ -198,21 +203,11 @@ class Trainer:
             elbo_nats=(rec + kl) / sentences,
             kl_weight=self.objective.kl_weight(self.step - 1),
             lr=self.optimizers["main"].param_groups[0]["lr"],
-            tokens_per_s=(tokens - self._tokens_before) / max(elapsed, 1e-9),
+            tokens_per_s=self.pace.tokens_per_s(tokens),
+            **symptoms(terms),
         )
         self.sums.zero_()
-        self._start_clock()
-
-    def _start_clock(self) -> None:
-        """Measure the pace from here on; tokens that are in the sums already were read before."""
-        self._clock, self._tokens_before = time.monotonic(), float(self.sums[3])
-
-    @contextlib.contextmanager
-    def _off_the_clock(self) -> Iterator[None]:
-        """The pace is that of the updates alone."""
-        began = time.monotonic()
-        yield
-        self._clock += time.monotonic() - began
+        self.pace.restart(float(self.sums[3]))
 
     def note(self, text: str, **facts: Any) -> None:
         """Something that the user should know, in the log and among the metrics."""
@@ -238,3 +233,11 @@ class Trainer:
         self._build_stage()
         self._announce("resume")
         snapshot.put_back(self, checkpoint)
+
+    def _go_back(self, checkpoint: states.Checkpoint) -> None:
+        diverged_at = self.progress.step + 1
+        self._restore(checkpoint)
+        scale = self.progress.lr_scale
+        self.note(f"diverged at update {diverged_at:,}: back to {self.step:,}, with {scale:g} of the learning rate")
+        self._save()
+        self.pace.restart(float(self.sums[3]))

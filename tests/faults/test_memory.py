@@ -153,15 +153,16 @@ def test_memory_that_runs_out_in_the_midst_of_training_costs_no_update(tmp_path,
 def test_noise_is_that_of_an_update_that_was_cut_from_the_start(tmp_path, monkeypatch):
     """What an attempt drew before it failed is drawn again."""
     monkeypatch.setattr("seqvae.training.trainer.try_largest", lambda trainer: None)
-    trainer = toy_trainer(tmp_path / "found", train={"steps": 9})
-    other = toy_trainer(tmp_path / "set", train={"steps": 9, "micro_tokens": 18})
-    largest_first = sorted(trainer.task.plan(0), key=lambda rows: -trainer.task.batch(rows).tokens.numel())
-    for each in (trainer, other):
-        object.__setattr__(each.task, "plan", lambda epoch: largest_first)
     Allocator(monkeypatch, most=18)
-    found = weights_after(trainer)
-    assert [note["micro_tokens"] for note in trainer.task.observe.of("note")] == [18]
-    assert bytes_of(found) == bytes_of(weights_after(other))
+    found = []
+    for name, bound in {"found": None, "set": 18}.items():
+        trainer = toy_trainer(tmp_path / name, train={"steps": 9, "micro_tokens": bound})
+        plan = sorted(trainer.task.plan(0), key=lambda rows: -store_of(37).lengths[rows].max() * len(rows))
+        object.__setattr__(trainer.task, "plan", lambda epoch, plan=plan: plan)
+        found.append(bytes_of(weights_after(trainer)))
+        notes = [note["micro_tokens"] for note in trainer.task.observe.of("note")]
+        assert notes == ([18] if name == "found" else [])
+    assert found[0] == found[1]
 
 
 def test_a_resumed_run_begins_with_the_split(tmp_path, monkeypatch):

@@ -3,6 +3,7 @@
 import copy
 import itertools
 import math
+import time
 from signal import SIGTERM
 
 import pytest
@@ -27,7 +28,6 @@ from seqvae.evaluation.likelihood import elbo_and_iw, quick_metrics
 from seqvae.objectives.base import PARTS, Loop, Model, Strategy, StrategyConfig
 from seqvae.objectives.word_dropout import WordDropoutConfig
 from seqvae.training import phases as phases_module
-from seqvae.training import trainer as trainer_module
 from seqvae.training.trainer import Trainer
 
 SGD = {"optimizer": {"name": "sgd", "lr": 0.1}}
@@ -419,7 +419,7 @@ class Clock:
 
     def __init__(self, monkeypatch):
         self.now = 0.0
-        monkeypatch.setattr(trainer_module.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(time, "monotonic", lambda: self.now)
         for name, seconds in {"_train_on": 1, "_validate": 10, "_save": 100}.items():
             monkeypatch.setattr(Trainer, name, self.slow(getattr(Trainer, name), seconds))
 
