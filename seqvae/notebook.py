@@ -10,6 +10,7 @@ MOST_ROWS = 100
 """More are counted, not shown."""
 
 _NUMBER = re.compile(r"[+\-−]?[\d.,]+%?( ± [\d.,]+)?")
+_TABLE = "border-collapse: collapse; color: inherit; font: inherit; margin: 0.4em 0"
 _CELL = "padding: 0.15em 0.9em 0.15em 0; vertical-align: top; text-align: "
 
 
@@ -23,10 +24,9 @@ class Table:
 
 
 def html(*parts: "str | Table") -> str:
-    """A piece of HTML, texts as paragraphs and tables as tables: no colour is named, no style sheet or script needed."""
-    return (
-        f"<div>{''.join(_table(part) if isinstance(part, Table) else _paragraph(part) for part in parts if part)}</div>"
-    )
+    """A piece of HTML, texts as paragraphs and tables as tables: it names no colour, and needs no style sheet."""
+    shown = (_table(part) if isinstance(part, Table) else _paragraph(part) for part in parts if part)
+    return f"<div>{''.join(shown)}</div>"
 
 
 def _paragraph(text: str) -> str:
@@ -42,7 +42,7 @@ def _table(table: Table) -> str:
     left = len(table.rows) - len(shown)
     more = _paragraph(f"and {left:,} more") if left > 0 else ""
     title = _paragraph(table.title) if table.title else ""
-    return f'{title}<table style="border-collapse: collapse"><thead>{head}</thead><tbody>{body}</tbody></table>{more}'
+    return f'{title}<table style="{_TABLE}"><thead>{head}</thead><tbody>{body}</tbody></table>{more}'
 
 
 def _row(tag: str, cells: Iterable[str], sides: Iterable[str]) -> str:

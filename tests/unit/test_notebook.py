@@ -39,7 +39,7 @@ class Page(HTMLParser):
     def handle_starttag(self, tag, attributes):
         assert tag in self.TAGS, tag
         assert [name for name, _ in attributes] in ([], ["style"])
-        assert not re.search(r"color|background|#|rgb|url", dict(attributes).get("style", ""))
+        assert not re.search(r"color(?!: inherit)|background|#|rgb|url", dict(attributes).get("style", ""))
         self.open.append(tag)
         if tag == "table":
             self.tables.append([])
