@@ -47,7 +47,23 @@ def on_files(files: Any, config: Any) -> Any:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    return site_links(markdown, page.file.src_uri)
+    if page.file.src_uri.startswith("results/"):
+        page.meta["hide"] = ["toc"]  # their tables are wide
+    return deeper(site_links(markdown, page.file.src_uri))
+
+
+def deeper(markdown: str) -> str:
+    """Numbered lists as the site wants them: what belongs to an item indented by four spaces, not three, and an item
+    that follows a paragraph of the one before set off by a blank line."""
+    lines, inside, loose = [], False, False
+    for line in markdown.split("\n"):
+        indented, item = line.startswith("   "), bool(re.match(r"\d\. ", line))
+        if item and loose and lines[-1]:
+            lines.append("")
+        inside = item or (inside and (indented or not line))
+        loose = inside and not item and (loose or not line)
+        lines.append(f" {line}" if inside and indented else line)
+    return "\n".join(lines)
 
 
 def site_links(markdown: str, page: str) -> str:

@@ -1,5 +1,6 @@
 """Pages that are made when the site is built, from docstrings, settings, verbs, methods, errors and notebooks."""
 
+import html
 import json
 import re
 from collections.abc import Iterator
@@ -47,15 +48,25 @@ PYTHON: dict[str, tuple[str, ...]] = {
 }
 """What the page on Python shows, by heading."""
 
+MEASURED = ("seqvae.evaluation.report.EvalReport",)
+"""Their fields have a page of their own: measurements.md."""
+
 
 def python_page() -> str:
     public = {f"{home}.{name}": f"seqvae.{name}" for name, home in seqvae._HOMES.items()}
     names = ", ".join(f"`{name}`" for name in seqvae.__all__)
-    lines = ["# Python", "", f"`import seqvae` gives {names}; everything else is imported from where it lies.", ""]
+    lines = [
+        "# Python",
+        "",
+        f"`import seqvae` gives {names}; everything else is imported from where it lies. The numbers of",
+        "an `EvalReport` are defined in [measurements](../measurements.md).",
+        "",
+    ]
     for heading, objects in PYTHON.items():
         lines += [f"## {heading}", ""]
         for name in objects:
-            lines += [f"::: {name}", "    options:", f"      heading: {public.get(name, name)}", ""]
+            lines += [f"::: {name}", "    options:", f"      heading: {public.get(name, name)}"]
+            lines += ["      show_signature: false", ""] if name in MEASURED else [""]
     return "\n".join(lines)
 
 
@@ -74,9 +85,17 @@ def _verbs(group: object, path: str) -> Iterator[str]:
         yield from ("```text", verb.get_usage(context).removeprefix("Usage: "), "```", "")
         records = [each.get_help_record(context) for each in verb.params]
         if any(records):
-            yield from table(("option", "meaning"), [(f"`{record[0]}`", record[1]) for record in records if record])
+            rows = [(f"`{record[0]}`", _plain_default(record[1])) for record in records if record]
+            yield from table(("option", "meaning"), rows)
         if hasattr(verb, "commands"):
             yield from _verbs(verb, within)
+
+
+def _plain_default(text: str) -> str:
+    """``[default: (a new one)]`` in words."""
+    return re.sub(r" +\[default: \(?(.*?)\)?(?:; [^;]*)?\]$", r" Default: \1.", text).replace(
+        "  [required]", " Required."
+    )
 
 
 def settings_page() -> str:
@@ -133,7 +152,7 @@ def methods_page() -> str:
 def _method(doc: MethodDoc) -> Iterator[str]:
     yield from (f"### {doc.name}", "", _sentence(doc.about), "")
     if doc.reference:
-        yield from ("```text", doc.reference.replace("``", "`"), "```", "")
+        yield from ("``` { .text .wrapped }", doc.reference.replace("``", "`"), "```", "")
     if doc.recipe:
         yield from (f"    seqvae train --config {doc.recipe}", "")
     if doc.settings:
@@ -188,7 +207,11 @@ def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
 def escaped(text: str) -> str:
     """Text in which no sign is markup, but for what stands between backticks."""
     parts = re.split(r"(`[^`]*`)", text)
-    return "".join(part if part.startswith("`") else re.sub(r"([*_<>\[\]#])", r"\\\1", part) for part in parts)
+    return "".join(part if part.startswith("`") else _plain(part) for part in parts)
+
+
+def _plain(text: str) -> str:
+    return html.escape(re.sub(r"([*_\[\]#])", r"\\\1", text), quote=False)
 
 
 def _sentence(text: str) -> str:

@@ -69,6 +69,12 @@ def test_links_are_turned_by_the_place_of_the_file(hook):
     assert turn("[a](../pyproject.toml)", "runs.md") == "[a](../pyproject.toml)"  # a strict build complains
 
 
+def test_a_numbered_list_of_any_page_is_indented_as_the_site_wants_it(hook):
+    text = "1. one\n   and\n2. two\n\n   ```sh\n   a\n     b\n   ```\n3. three\n\ntext\n   as it is"
+    deep = "1. one\n    and\n2. two\n\n    ```sh\n    a\n      b\n    ```\n\n3. three\n\ntext\n   as it is"
+    assert hook["deeper"](text) == deep
+
+
 def test_the_reference_names_every_public_name_verb_setting_method_and_code(made):
     python = made["reference/python.md"]
     assert [name for name in seqvae.__all__ if f"heading: seqvae.{name}\n" not in python] == []
@@ -95,7 +101,7 @@ def test_what_the_page_on_python_shows_exists(hook):
 
 def test_text_without_markup_is_shown_as_it_is(hook):
     escaped, table = hook["reference"].escaped, hook["reference"].table
-    assert escaped("a_b <unk> `c_d <x>` [e]") == r"a\_b \<unk\> `c_d <x>` \[e\]"
+    assert escaped("a_b <unk> `c_d <x>` [e]") == r"a\_b &lt;unk&gt; `c_d <x>` \[e\]"
     assert table(("x", "y"), [("a|b", "c\nd")]) == ["| x | y |", "|---|---|", r"| a\|b | c d |", ""]
 
 
