@@ -86,6 +86,8 @@ def _usage_error(error: typer.TyperException, ctx: typer.Context | None) -> SeqV
         return SeqVAEError("E262", f"`{option}` needs a value", where=option, hint=f"write `{option} VALUE`")
     if hasattr(error, "param_type"):
         name = parameter.metavar or parameter.name
+        if parameter.opts[0].startswith("-"):
+            name = f"{parameter.opts[0]} {name}"
         about = f"{name}: {parameter.help} " if parameter.help else ""
         return SeqVAEError("E262", f"`{command}` needs `{name}`", hint=f"{about}({more})")
     if parameter is not None:

@@ -173,7 +173,7 @@ def push(
 
     The repository is made where there is none. ``private``: of a new one; None leaves it to the account. ``revision``
     is a branch, made where there is none. ``page``: Markdown that becomes the model card in place of the folder's
-    README.md. Files of a model that was there before are removed.
+    README.md; pictures that it shows go with it. Files of a model that was there before are removed.
 
     Errors (SeqVAEError): E301 to E305 for a page that is no text, E401 and E402 for a folder that is not whole, E432
     for a name that is none, E436 without a token that may write, E437 and E440 where the Hub is out of reach.
@@ -195,18 +195,26 @@ def push(
         api.create_repo(target.name, private=private, exist_ok=True)
         if target.revision != MAIN:
             api.create_branch(target.name, branch=target.revision, exist_ok=True)
-        names = [*storage.manifest_names(staged), storage.MANIFEST]
-        old = _of_a_model(api.list_repo_files(target.name, revision=target.revision)) - set(names)
+        files = {name: staged / name for name in (*storage.manifest_names(staged), storage.MANIFEST)}
+        files |= _pictures(text, page.parent)
+        old = _of_a_model(api.list_repo_files(target.name, revision=target.revision)) - files.keys()
         done = api.create_commit(
             target.name,
             [
                 *(CommitOperationDelete(path_in_repo=file) for file in sorted(old)),
-                *(CommitOperationAdd(path_in_repo=file, path_or_fileobj=staged / file) for file in names),
+                *(CommitOperationAdd(path_in_repo=name, path_or_fileobj=file) for name, file in files.items()),
             ],
             commit_message=commit_message or "Model of seqvae",
             revision=target.revision,
         )
     return str(Reference(target.name, done.oid))
+
+
+def _pictures(text: str, folder: Path) -> dict[str, Path]:
+    """The pictures that a page shows and that lie below its folder, by their links."""
+    links = re.findall(r"!\[[^]]*\]\(([^)\s:]+)\)", text)
+    inside = [link for link in links if ".." not in link and not link.startswith(("/", "\\"))]
+    return {link: folder / link for link in inside if (folder / link).is_file()}
 
 
 def _of_a_model(names: list[str]) -> set[str]:

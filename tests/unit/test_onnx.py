@@ -29,7 +29,6 @@ KINDS = {
     "delta": {"posterior": {"family": "delta", "delta_nats": 1.0}},
     "vmf": {"posterior": {"family": "vmf"}, "prior": {"family": "sphere"}},
     "iaf": {"posterior": {"family": "iaf", "hidden": 9, "context": 10}},
-    "vamp": {"prior": {"family": "vamp"}},
     "language model": {"latent_dim": 0},
 }
 

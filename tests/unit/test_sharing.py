@@ -147,10 +147,19 @@ class TestCard:
 
     def test_a_page_of_the_owner_takes_its_place(self, server):
         toy_vae().save_pretrained("made")
-        Path("page.md").write_text("# All about it\n", encoding="utf-8")
-        hub.push(Path("made"), "ann/toy", page=Path("page.md"))
-        assert server.repositories["ann/toy"].files()["README.md"].decode().endswith("# All about it\n")
+        Path("report/figures").mkdir(parents=True)
+        for name in ("report/figures/1.svg", "report/other.svg", "secret.svg"):
+            Path(name).write_text("<svg/>", encoding="utf-8")
+        shown = ["figures/1.svg", "../secret.svg", f"{Path.cwd()}/secret.svg", "https://x.org/2.svg", "not-there.svg"]
+        text = "# All about it\n" + "".join(f"![a figure]({link})\n" for link in shown)
+        Path("report/page.md").write_text(text, encoding="utf-8")
+        hub.push(Path("made"), "ann/toy", page=Path("report/page.md"))
+        files = server.repositories["ann/toy"].files()
+        assert files["README.md"].decode().endswith(text)
+        assert set(files) == FILES | {".gitattributes", "figures/1.svg"}
+        server.asked.clear()
         assert same(seqvae.load("ann/toy"), toy_vae())
+        assert not any(path.endswith(".svg") for _, path in server.asked)
 
     def test_a_card_that_was_edited_on_the_hub_is_taken_as_it_is(self, shared):
         shared.commit(shared.files() | {"README.md": b"edited in a browser"})
