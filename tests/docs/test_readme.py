@@ -220,9 +220,9 @@ def files_shown(text: str) -> dict[str, str]:
 FOLLOWED = """
 import seqvae.objectives
 seqvae.objectives.__path__.append("seqvae/objectives")
-import runpy, seqvae.config
+import runpy, seqvae.config, seqvae.shipped
 from pathlib import Path
-seqvae.config.shipped = lambda relative: Path.cwd() / relative
+seqvae.config.shipped = seqvae.shipped.shipped = lambda relative: Path.cwd() / relative
 from typer.testing import CliRunner
 from seqvae.cli.app import app
 found = runpy.run_path("tests/unit/test_kl_cap.py")
@@ -294,7 +294,7 @@ def test_settings_verbs_and_options_that_a_page_names_exist(document):
         if verb := re.match(r"seqvae (\w+)(?: (\w+))?", code):
             group = verbs.commands[verb[1]]
             assert verb[2] is None or verb[2] in getattr(group, "commands", [verb[2]]), code
-        if not code.startswith(("python", "torchrun")):
+        if not code.startswith(("python", "torchrun", "tensorboard")):
             assert set(re.findall(r"(?<!\S)--[a-z][\w-]*", code)) <= _options(verbs), code
 
 
