@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +10,7 @@ import typer
 
 from seqvae.cli import completion
 from seqvae.cli.console import run_verb, say
-from seqvae.cli.options import ChangesOption, ConfigOption, tell_waiting
+from seqvae.cli.options import ChangesOption, ConfigOption, load_model, read_sentences, tell_waiting
 from seqvae.cli.progress import training_display
 from seqvae.errors import SeqVAEError
 
@@ -38,6 +38,13 @@ def train(
         int | None,
         typer.Option(metavar="N", min=0, help="Short for --set train.seed=N.", show_default="train.seed of the config"),
     ] = None,
+    allow_change: Annotated[
+        list[str] | None,
+        typer.Option(metavar="A.B", help="A setting that a resumed run may go on with another value of; repeatable."),
+    ] = None,
+    fail_on_collapse: Annotated[
+        bool, typer.Option("--fail-on-collapse", help="Measure the finished model; exit with 5 if z is not used.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print each event as a line of JSON on stdout.")] = False,
 ) -> None:
     """Train a model, or go on with a run that was stopped.
@@ -50,8 +57,12 @@ def train(
         option = "--seed" if seed is not None else "--set"
         raise SeqVAEError("E212", f"{option} changes a config, and none is given", hint="add `--config tiny.yaml`, say")
     with _one_voice():
-        result = _trained(config, changes, out, resume, as_json=json)
+        if allow_change and resume is None:
+            raise SeqVAEError("E212", "--allow-change is for a run that is gone on with", hint="add `--resume RUN`")
+        result = _trained(config, changes, out, resume, allow_change or (), as_json=json)
     _report(result)
+    if fail_on_collapse:
+        _require_use(result.folder)
 
 
 @contextlib.contextmanager
@@ -65,7 +76,15 @@ def _one_voice() -> Iterator[None]:
         raise SystemExit(error.exit_code) from None
 
 
-def _trained(config: str | None, changes: list[str], out: Path | None, resume: str | None, *, as_json: bool) -> "Run":
+def _trained(
+    config: str | None,
+    changes: list[str],
+    out: Path | None,
+    resume: str | None,
+    allow_change: Sequence[str],
+    *,
+    as_json: bool,
+) -> "Run":
     from seqvae.config import Config
     from seqvae.training import run as runs
     from seqvae.training.distributed import joined
@@ -80,7 +99,7 @@ def _trained(config: str | None, changes: list[str], out: Path | None, resume: s
         if folder is None and out is None and config is not None:
             out = Path(world.told(lambda: str(runs.new_folder(Path(config).stem))))
         with training_display(as_json=as_json) if world.rank == 0 else contextlib.nullcontext(()) as observers:
-            return runs.train(settings, out=out, resume=folder, observers=observers)
+            return runs.train(settings, out=out, resume=folder, allow_change=allow_change, observers=observers)
 
 
 def _resumed_folder(resume: str | None, config: "Config | None", out: Path | None) -> str:
@@ -108,3 +127,20 @@ def _report(result: "Run") -> None:
         raise SystemExit(128 + result.signal)
     say(f"done     {result.folder}")
     say(f"next     seqvae eval --model {result.folder}")
+
+
+def _require_use(folder: Path) -> None:
+    """Raises E506 where the model of a run has collapsed, by what `seqvae eval` would say of its validation split."""
+    from seqvae.evaluation.report import EvalConfig
+    from seqvae.textvae import evaluate
+
+    vae, found = load_model(folder, "auto")
+    store = read_sentences(found, vae, "valid", None)
+    verdict = evaluate(vae, store, split="valid", config=EvalConfig(iw_samples=_FEW_SAMPLES)).verdict
+    if verdict.collapsed:
+        raise SeqVAEError("E506", verdict.text, where=str(folder), hint=verdict.next)
+    say(f"latent   {verdict.text}")
+
+
+_FEW_SAMPLES = 10
+"""Of the likelihood, which the verdict does not rest on."""

@@ -1,5 +1,7 @@
 """The settings that a run was begun with, and whether it may go on with those that it is given."""
 
+import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +32,16 @@ def is_unused(folder: Path) -> bool:
     return all(path.name.startswith(".tmp-") or path.name == LOCK for path in folder.iterdir())
 
 
-def resumed_config(folder: Path, config: Config | None) -> Config:
-    """The config that the run was begun with; one that is given must agree with it."""
+def resumed_config(folder: Path, config: Config | None, allow_change: Sequence[str] = ()) -> Config:
+    """The config to go on with: that which the run was begun with, but for the settings that may change.
+
+    ``allow_change`` names those in which a config that is given may differ; else it must agree. Raises E211 where it
+    does not, and E219 for a setting that no run can go on with another value of.
+    """
+    for name in allow_change:
+        if not _is_changeable(name):
+            hint = f"begin a new run; what may change is: {', '.join(CHANGEABLE)}"
+            raise SeqVAEError("E219", f"`{name}` cannot change in the midst of a run", hint=hint)
     path = folder / CONFIG
     if not path.is_file():
         if config is not None and is_unused(folder):
@@ -39,16 +49,51 @@ def resumed_config(folder: Path, config: Config | None) -> Config:
         raise SeqVAEError("E404", "there is no run to resume", where=str(folder), hint="`ls runs` shows the runs here")
     _require_own(path)
     saved = Config.from_yaml(path)
-    if config is not None:
-        changed = changed_settings(saved, config)
-        if changed:
-            raise SeqVAEError(
-                "E211",
-                f"the run was begun with other settings: {', '.join(changed[:5])}",
-                where=str(path),
-                hint="resume without --config and --set, or begin a new run",
-            )
-    return saved if config is None else saved.replace(**{"train.loggers": config.train.loggers})
+    if config is None:
+        return saved
+    changed = changed_settings(saved, config)
+    refused = [name for name in changed if not _is_within(name, allow_change)]
+    if refused:
+        hint = "resume without --config and --set, or begin a new run"
+        if all(map(_is_changeable, refused)):
+            hint += "; `" + " ".join(f"--allow-change {name}" for name in refused) + "` goes on with the new values"
+        what = f"the run was begun with other settings: {', '.join(refused[:5])}"
+        raise SeqVAEError("E211", what, where=str(path), hint=hint)
+    return _like(saved, config) if changed else saved
+
+
+CHANGEABLE = (
+    *("train.optimizer.lr", "train.optimizer.betas", "train.optimizer.momentum", "train.optimizer.weight_decay"),
+    *("train.schedule", "train.clip_norm", "train.epochs", "train.steps", "train.patience", "train.threads"),
+    *("train.validate_every", "train.save_every", "train.keep_checkpoints", "train.log_every", "train.micro_tokens"),
+    *("train.on_divergence", "train.max_rollbacks", "train.rollback_lr_factor", "eval"),
+)
+"""Settings, and sections of them, on which neither what a checkpoint holds nor the order of the data depends."""
+
+
+def _is_within(name: str, places: Sequence[str]) -> bool:
+    return any(name == place or name.startswith(f"{place}.") for place in places)
+
+
+def _is_changeable(name: str) -> bool:
+    return _is_within(name, CHANGEABLE)
+
+
+def keep_changes(folder: Path, config: Config, step: int) -> None:
+    """Make ``config`` that of the run from update ``step`` on, where it differs; provenance.json tells what changed.
+
+    The checksum comes first: killed in between, the run has a config that it had before.
+    """
+    changed = changed_settings(Config.from_yaml(folder / CONFIG), config)
+    if not changed:
+        return
+    content = config.to_yaml().encode()
+    provenance = storage.read_json(folder / PROVENANCE)
+    known = provenance.get("config_sha256", [storage.sha256_file(folder / CONFIG)])
+    provenance["config_sha256"] = [*known, hashlib.sha256(content).hexdigest()]
+    provenance["changes"] = [*provenance.get("changes", []), {"step": step, "settings": changed}]
+    storage.write_json(folder / PROVENANCE, provenance)
+    storage.write_bytes(folder / CONFIG, content)
 
 
 def _require_own(path: Path) -> None:
@@ -56,23 +101,26 @@ def _require_own(path: Path) -> None:
     provenance = path.parent / PROVENANCE
     known = storage.read_json(provenance) if provenance.exists() else {}
     now = storage.sha256_file(path)
-    if isinstance(known, dict) and known.get("config_sha256", now) != now:
+    if isinstance(known, dict) and now not in known.get("config_sha256", [now]):
         raise SeqVAEError(
             "E211",
             f"{CONFIG} is not as it was when the run was begun: it was edited, or damaged",
             where=str(path),
-            hint="restore it, or begin a new run with what you want: `seqvae train --config FILE`",
+            hint="restore it; `seqvae train --resume RUN --set A.B=C --allow-change A.B` changes a setting on the way",
         )
 
 
 def changed_settings(saved: Config, given: Config) -> list[str]:
     """The settings in which they differ. A run saves the thread count that null stood for, so null agrees with any;
-    its paths are full ones; how many processes tokenize and who is told of the run make no difference."""
+    its paths are full ones; how many processes tokenize makes no difference."""
+    return _differences(saved.model_dump(), _like(saved, given).model_dump())
+
+
+def _like(saved: Config, given: Config) -> Config:
+    """``given`` as a run saves it."""
     given = rooted(given)
-    given = given.replace(**{"data.workers": saved.data.workers, "train.loggers": saved.train.loggers})
-    if given.train.threads is None:
-        given = given.replace(**{"train.threads": saved.train.threads})
-    return _differences(saved.model_dump(), given.model_dump())
+    given = given.replace(**{"data.workers": saved.data.workers})
+    return given.replace(**{"train.threads": saved.train.threads}) if given.train.threads is None else given
 
 
 def _differences(a: Any, b: Any, path: str = "") -> list[str]:

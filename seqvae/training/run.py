@@ -34,7 +34,7 @@ from seqvae.training.layout import CHECKPOINTS, CONFIG, LOG, METRICS, MODEL, PRO
 from seqvae.training.lock import locked
 from seqvae.training.loggers import MetricsFile, PlainLog
 from seqvae.training.phases import check_resets, resolve_phases
-from seqvae.training.resuming import changed_settings, is_unused, resumed_config, rooted
+from seqvae.training.resuming import changed_settings, is_unused, keep_changes, resumed_config, rooted
 from seqvae.training.runtime import Runtime
 from seqvae.training.shares import check_dealing, check_shares, check_sources, dealt, processes
 from seqvae.training.stage import check_phases
@@ -60,13 +60,15 @@ def train(
     *,
     out: str | Path | None = None,
     resume: str | Path | None = None,
+    allow_change: Sequence[str] = (),
     observers: Sequence[Observer] = (),
 ) -> Run:
     """Train a model, or go on with a run that was stopped.
 
     ``config``: a Config, the name or path of a YAML file, or a mapping of settings. ``out``: the run's folder (default:
     a new one under ``./runs``). ``resume``: a run folder to go on with; ``config`` may then be left out and must agree
-    where it is given. Every event of the run is handed to ``observers``.
+    where it is given, but for the settings that ``allow_change`` names. Every event of the run is handed to
+    ``observers``.
 
     Under ``torchrun`` every process calls this alike. The one of rank 0 writes the run and tells its observers; the
     others have the same result.
@@ -82,7 +84,7 @@ def train(
             check_sources(world, config.data)
             config = rooted(config)
         if resume is not None:
-            folder, config = Path(resume), resumed_config(Path(resume), config)
+            folder, config = Path(resume), resumed_config(Path(resume), config, allow_change)
         else:
             folder = Path(world.told(lambda: str(new_folder(stem) if out is None else _checked_folder(Path(out)))))
         if world.rank > 0:
@@ -177,12 +179,16 @@ def _train(config: Config, folder: Path, observers: Sequence[Observer], world: W
         finished = trainer.fit(checkpoint)
         return Run(folder, finished, None if finished else trainer.stopped_by)
     states.set_aside_newer(folder / CHECKPOINTS, checkpoint)
-    if checkpoint is None:  # The config comes first: with it, whatever a crash leaves can be resumed.
+    if checkpoint is not None:
+        keep_changes(folder, config, checkpoint.progress.step)
+    else:
+        states.require_room(folder, model, config.train.keep_checkpoints)
+        # The config comes first: with it, whatever a crash leaves can be resumed.
         storage.write_bytes(folder / CONFIG, config.to_yaml().encode())
-        provenance = _provenance(config, data, runtime) | {"config_sha256": storage.sha256_file(folder / CONFIG)}
+        provenance = _provenance(config, data, runtime) | {"config_sha256": [storage.sha256_file(folder / CONFIG)]}
         storage.write_json(folder / PROVENANCE, provenance)
         prepared.tokenizer.save(folder / TOKENIZER)
-    elif saved_by != world.size:
+    if saved_by not in (None, world.size):
         notes.append(f"saved by {processes(saved_by)}, resumed by {processes(world.size)}: same batches, other noise")
     metrics = MetricsFile(folder / METRICS, keep_bytes=0 if checkpoint is None else checkpoint.log_bytes)
     with contextlib.closing(metrics), _text_log(folder / LOG) as log:

@@ -4,6 +4,7 @@ A checkpoint is a folder of safetensors and JSON, written atomically. Random sta
 """
 
 import math
+import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -128,6 +129,25 @@ class _State(BaseModel):
 def place(folder: Path, step: int) -> Path:
     """Where the checkpoint of an update stands."""
     return folder / f"step-{step:08d}"
+
+
+def require_room(folder: Path, model: nn.Module, keep: int) -> None:
+    """Raises E701 where the disk has no room for the checkpoints of a run that is to begin, by an estimate."""
+    weights = sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
+    needed = weights * (_COPIES * (keep + 1) + 2)  # one more while it is written; the model folder, likewise
+    with storage.storage_errors(folder):
+        free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise SeqVAEError(
+            "E701",
+            f"checkpoints and model of this run take {needed / 1e6:,.1f} MB; the disk has {free / 1e6:,.1f} MB free",
+            where=str(folder),
+            hint="free some room, write the run elsewhere by `--out`, or lower `train.keep_checkpoints`",
+        )
+
+
+_COPIES = 4
+"""Tensors in a checkpoint for each of the model: weights, best weights, and what an optimizer keeps, at most two."""
 
 
 def newest_intact(folder: Path) -> tuple[Checkpoint | None, list[str]]:

@@ -2,8 +2,8 @@
 
 For each ``<kind>.yaml`` in FOLDER, of as many processes as its name ends with, a run is trained whole in
 ``FOLDER/whole-<kind>``; another one in ``FOLDER/<kind>-<seed>`` is killed so many times, every second time inside a
-save, and then goes on to its end. Prints a JSON object: for each kind, how many kills met a living process, and how many of
-them a save. One import serves all processes.
+save, and then goes on to its end. Prints a JSON object: for each kind, how many kills met a living process, and how
+many of them a save. One import serves all processes.
 """
 
 import json

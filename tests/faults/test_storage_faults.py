@@ -191,6 +191,46 @@ def test_a_config_that_is_no_longer_that_of_the_run_is_refused(made, cut):
     assert end_of(cut) == end_of(made[0])
 
 
+def test_a_setting_may_change_on_the_way_where_that_is_asked_for(made, cut, tmp_path):
+    change = ("--set", "train.optimizer.lr=0.005", "--set", "train.save_every=3")
+    code, told = verb("train", "--resume", cut, *change, "--allow-change", "train.save_every")
+    assert (code, "E211" in told) == (2, True)
+    assert "`--allow-change train.optimizer.lr` goes on with the new values" in told
+    both = ("--allow-change", "train.save_every", "--allow-change", "train.optimizer.lr")
+    code, told = verb("train", "--resume", cut, *change, *both)
+    assert code == 0, told
+    assert Config.from_yaml(cut / "config.yaml").train.optimizer.lr == 0.005
+    provenance = storage.read_json(cut / "provenance.json")
+    changed = {"step": 8, "settings": ["train.optimizer.lr", "train.save_every"]}
+    assert provenance["changes"] == [changed]
+    assert provenance["config_sha256"][-1] == storage.sha256_file(cut / "config.yaml")
+    lines = [json.loads(line) for line in (cut / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    rates = {line["step"]: line["lr"] for line in lines if line["event"] == "train"}
+    assert rates == {step: 0.01 if step <= 8 else 0.005 for step in range(1, 15)}
+    assert end_of(cut) != end_of(made[0])
+
+
+def test_a_kill_amid_a_change_of_settings_leaves_a_run_that_goes_on(made, cut, monkeypatch):
+    def killed(path, content):
+        raise PowerCut
+
+    config = Config.from_yaml(cut / "config.yaml").replace(**{"train.clip_norm": 2.5})
+    with monkeypatch.context() as patch:
+        patch.setattr(storage, "write_bytes", killed)
+        with pytest.raises(PowerCut):
+            seqvae.train(config, resume=cut, allow_change=["train.clip_norm"])
+    assert seqvae.train(resume=cut).finished
+    assert end_of(cut) == end_of(made[0]), "as if nothing had been asked for"
+
+
+@pytest.mark.parametrize("name", ["data.batch_size", "train", "train.seed", "model.latent_dim", "train.optimizer", "x"])
+def test_what_a_checkpoint_depends_on_cannot_change_on_the_way(cut, name):
+    with pytest.raises(SeqVAEError, match=f"`{name}` cannot change") as caught:
+        seqvae.train(resume=cut, allow_change=[name])
+    assert (caught.value.code, caught.value.exit_code) == ("E219", 2)
+    assert "train.optimizer.lr" in caught.value.hint
+
+
 def test_a_run_that_kept_no_checksum_of_its_config_goes_on(made, cut):
     provenance = storage.read_json(cut / "provenance.json")
     del provenance["config_sha256"]
@@ -317,6 +357,19 @@ def test_a_disk_that_is_mounted_read_only_refuses_a_run_at_its_start(config, cut
             code, told = verb("train", *words)
             assert (code, "error[E702]" in told) == (7, True), told
         assert verb("sample", "-n", "1", "--seed", "1", "--model", run)[0] == 0, "reading needs no permission to write"
+
+
+def test_a_disk_without_room_for_the_checkpoints_refuses_a_run_at_its_start(config, made, tmp_path, monkeypatch):
+    monkeypatch.setenv("SEQVAE_CACHE", str(made[0].parent / "cache"))
+    usage, (checkpoint, *_) = shutil.disk_usage, sorted((made[0] / "checkpoints").iterdir())
+    size = sum(path.stat().st_size for path in checkpoint.iterdir())
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage(folder)._replace(free=size // 2))
+    code, told = verb("train", "--config", config, "--out", tmp_path / "new")
+    assert (code, "error[E701]" in told) == (7, True), told
+    assert "train.keep_checkpoints" in told
+    assert not (tmp_path / "new").exists()
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage(folder)._replace(free=9 * size))
+    assert verb("train", "--config", config, "--out", tmp_path / "new")[0] == 0
 
 
 def test_a_path_that_cannot_be_a_folder_is_refused_at_the_start(config, tmp_path):
