@@ -20,7 +20,7 @@ from seqvae.models.vae import ModelConfig, SeqVAE
 from seqvae.textvae import TextVAE
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs/sharing.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```(bash|py)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+BLOCKS = re.findall(r"^```(shell|py)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 SMALL = [f"model.{part}.{size}=8" for part in ("encoder", "decoder") for size in ("embedding", "hidden")]
 SMALL += ["train.steps=3", "train.device=cpu", "train.threads=1", "data.batch_size=4"]
 SMALL += ["eval.iw_samples=2", "eval.reconstructions=5", "eval.mi_sentences=20"]
