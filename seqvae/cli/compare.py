@@ -10,7 +10,7 @@ import typer
 
 from seqvae.cli import completion
 from seqvae.cli.console import emit_json, emit_lines, run_verb
-from seqvae.cli.options import Split, run_config
+from seqvae.cli.options import MeasuredOption, Split, measured_split, run_config
 from seqvae.errors import SeqVAEError
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def compare(
             metavar="RUN...", help="Runs or model folders that were evaluated.", autocompletion=completion.runs
         ),
     ],
-    split: Annotated[Split, typer.Option(help="Part of the data whose numbers are compared.")] = "test",
+    split: MeasuredOption = None,
     metrics: Annotated[
         str | None,
         typer.Option(
@@ -44,6 +44,7 @@ def compare(
     """
     from seqvae.evaluation.comparison import compare as put_together
 
+    split = measured_split(runs, split)
     measured = _measured(runs, split)
     named = None if metrics is None else [name.strip() for name in metrics.split(",")]
     found = put_together(measured, split=split, metrics=named)

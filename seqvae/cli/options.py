@@ -133,6 +133,36 @@ def split_to_measure(folder: Path, split: Split | None, file: Path | None) -> Sp
     return "valid"
 
 
+MeasuredOption = Annotated[
+    Split | None,
+    typer.Option(
+        "--split",
+        help="Part of the data whose numbers are taken.",
+        show_default="test; valid where that alone was measured",
+    ),
+]
+
+
+def measured_split(runs: Sequence[Path], split: Split | None) -> Split:
+    """``--split``, or else test, or valid where `seqvae eval` measured that in every run and test in none."""
+    if split is not None:
+        return split
+    kept = list(map(_measured_splits, runs))
+    if "valid" in set.intersection(*kept) and "test" not in set.union(*kept):
+        say("note     the validation text was measured and no test text: these are its numbers")
+        return "valid"
+    return "test"
+
+
+def _measured_splits(run: Path) -> set[str]:
+    from seqvae.io import pretrained
+
+    try:
+        return set(pretrained.evaluated_splits(pretrained.model_folder(run)))
+    except SeqVAEError:  # told by what reads the numbers
+        return set()
+
+
 def text_settings(
     folder: Path, split: Split, file: Path | None, **reading: str | bool | None
 ) -> tuple["DataConfig", Split]:

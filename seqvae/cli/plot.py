@@ -12,10 +12,13 @@ from seqvae.cli.options import (
     DeviceOption,
     JsonOption,
     LabelOption,
+    MeasuredOption,
     Split,
     load_model,
+    measured_split,
     read_sentences,
     run_config,
+    split_to_measure,
     tell_unknown_words,
 )
 from seqvae.errors import SeqVAEError
@@ -49,7 +52,7 @@ def plot(
         str | None,
         typer.Option(metavar="NAME", help="What colours the map: labels by name, or `length`.", show_default="labels"),
     ] = None,
-    split: Annotated[Split, typer.Option(help="Part of the data whose numbers and codes are drawn.")] = "test",
+    split: MeasuredOption = None,
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Where to write.", show_default="RUN/plots; ./plots of several")
     ] = None,
@@ -97,13 +100,13 @@ def _only(runs: Sequence[Path], what: str) -> Path:
     return runs[0]
 
 
-def _drawable(runs: Sequence[Path], split: Split) -> list[Kind]:
+def _drawable(runs: Sequence[Path], split: Split | None) -> list[Kind]:
     """What can be drawn of the files as they are."""
     found: list[Kind] = ["training"]
     try:
         reports = _reports(runs, split)
     except SeqVAEError as error:
-        if error.code != "E294":
+        if error.code not in ("E294", "E404"):  # not measured yet, no model yet
             raise
         say(f"note     no figure of the KL: {error.what}; {error.hint}")
         return found
@@ -116,9 +119,10 @@ def _drawable(runs: Sequence[Path], split: Split) -> list[Kind]:
     return found
 
 
-def _reports(runs: Sequence[Path], split: Split) -> dict[str, dict[str, Any]]:
+def _reports(runs: Sequence[Path], split: Split | None) -> dict[str, dict[str, Any]]:
     from seqvae.io import pretrained
 
+    split = measured_split(runs, split)
     return {run.resolve().name: pretrained.kept_evaluation(run, split)[0] for run in runs}
 
 
@@ -129,13 +133,13 @@ def _training(runs: Sequence[Path]) -> "Figure":
     return training_curves([read_history(run) for run in runs])
 
 
-def _kl(runs: Sequence[Path], split: Split) -> "Figure":
+def _kl(runs: Sequence[Path], split: Split | None) -> "Figure":
     from seqvae.plots.latent import has_dimensions, kl_by_dimension
 
     return kl_by_dimension(_some(_reports(runs, split), has_dimensions, "KL by dimension"))
 
 
-def _rate(runs: Sequence[Path], split: Split) -> "Figure":
+def _rate(runs: Sequence[Path], split: Split | None) -> "Figure":
     from seqvae.plots.latent import has_rate, rate_distortion
 
     return rate_distortion(_some(_reports(runs, split), has_rate, "KL"))
@@ -147,7 +151,7 @@ def _some(reports: dict[str, dict[str, Any]], has: Callable[[Any], bool], what: 
     return reports
 
 
-def _map(run: Path, split: Split, colour: str | None, device: str) -> "Figure":
+def _map(run: Path, split: Split | None, colour: str | None, device: str) -> "Figure":
     import numpy as np
 
     from seqvae.evaluation.surroundings import labels_of
@@ -156,6 +160,7 @@ def _map(run: Path, split: Split, colour: str | None, device: str) -> "Figure":
 
     vae, folder = load_model(run, device)
     vae.need_latent("draw a map")
+    split = split_to_measure(folder, split, None)
     store = read_sentences(folder, vae, split, None)
     config = run_config(folder)
     named = {} if config is None else labels_of(config.data, split, store)

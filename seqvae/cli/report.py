@@ -7,7 +7,7 @@ import typer
 
 from seqvae.cli import completion
 from seqvae.cli.console import emit_json, emit_lines, run_verb, say
-from seqvae.cli.options import DeviceOption, JsonOption, Split
+from seqvae.cli.options import DeviceOption, JsonOption, MeasuredOption, measured_split
 
 
 @run_verb()
@@ -18,7 +18,7 @@ def report(
             metavar="RUN", help="A run folder that `seqvae eval` has measured.", autocompletion=completion.runs
         ),
     ],
-    split: Annotated[Split, typer.Option(help="Part of the data whose numbers are reported.")] = "test",
+    split: MeasuredOption = None,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Where to write.", show_default="RUN/report")] = None,
     seed: Annotated[int, typer.Option(metavar="N", min=0, help="What is drawn and chosen.")] = 0,
     device: DeviceOption = "auto",
@@ -34,7 +34,7 @@ def report(
     from seqvae.pages.run_page import run_page
     from seqvae.training.runtime import choose_device
 
-    page = run_page(run, split=split, seed=seed, device=str(choose_device(device)))
+    page = run_page(run, split=measured_split([run], split), seed=seed, device=str(choose_device(device)))
     if page.no_figures is not None:
         say(f"note     no figures: {page.no_figures}")
     folder = out or run / "report"

@@ -90,7 +90,8 @@ def kept_evaluation(path: str | Path, split: str) -> tuple[dict[str, Any], dict[
     folder = model_folder(Path(path))
     present = _evaluations(folder)
     if split not in present:
-        hint = f"measure it: `seqvae eval --model {path} --split {split}`"
+        chosen = "" if split == "test" else f" --split {split}"  # of a run without a test text `eval` finds another
+        hint = f"measure it: `seqvae eval --model {path}{chosen}`"
         raise SeqVAEError("E294", f"the {split} split has not been measured", where=str(folder), hint=hint)
     file = folder / sentences_file(split)
     tensors = storage.load_tensors(file) if file.is_file() else {}

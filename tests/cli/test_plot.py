@@ -47,3 +47,11 @@ def test_a_map_and_a_path_are_drawn_together(verb, drawn, tmp_path):
     assert [Path(line).name for line in result.stdout.splitlines()] == names
     assert "25 sentences" in (tmp_path / "map.svg").read_text(encoding="utf-8")
     assert "log p(text | z), nats" in (tmp_path / "path.svg").read_text(encoding="utf-8")
+
+
+def test_curves_are_drawn_of_a_run_that_has_no_model_yet(verb, drawn, tmp_path):
+    run = shutil.copytree(drawn / "lm", tmp_path / "young", ignore=shutil.ignore_patterns("model", "plots"))
+    result = verb("plot", run)
+    assert result.exit_code == 0, result.stderr
+    assert "no figure of the KL: this run has no model yet" in result.stderr
+    assert [Path(line).name for line in result.stdout.splitlines()] == ["training.svg", "training.png"]

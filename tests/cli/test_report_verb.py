@@ -52,3 +52,19 @@ def test_the_same_run_gives_the_same_files_and_another_seed_other_samples(verb, 
     assert set(first) == {"report.html", "report.md", *(f"figures/{number}.svg" for number in (1, 2, 3))}
     assert written("b") == first
     assert written("c", "--seed", "1")["report.md"] != first["report.md"]
+
+
+def test_of_a_run_whose_validation_text_alone_was_measured_those_numbers_are_taken(verb, workplace, tmp_path):
+    """As of every run whose config `init` wrote: it has no test text."""
+    run = shutil.copytree(workplace / "runs/ae", tmp_path / "run")
+    result = verb("report", run)
+    assert result.exit_code == 2
+    assert result.stderr.rstrip().endswith(f"`seqvae eval --model {run}`")
+    assert verb("eval", "--model", run, "--split", "valid").exit_code == 0
+    for words in (["report", run], ["compare", run, run], ["plot", run]):
+        result = verb(*words)
+        assert result.exit_code == 0, result.stderr
+        assert "the validation text was measured and no test text" in result.stderr
+    assert verb("eval", "--model", run).exit_code == 0
+    assert "validation" not in verb("compare", run, run).stderr
+    assert verb("compare", run, run, "--split", "valid").exit_code == 0
