@@ -59,7 +59,7 @@ def resumed_config(folder: Path, config: Config | None, allow_change: Sequence[s
             hint += "; `" + " ".join(f"--allow-change {name}" for name in refused) + "` goes on with the new values"
         what = f"the run was begun with other settings: {', '.join(refused[:5])}"
         raise SeqVAEError("E211", what, where=str(path), hint=hint)
-    return _like(saved, config) if changed else saved
+    return _like(saved, config)
 
 
 CHANGEABLE = (
@@ -112,8 +112,9 @@ def _require_own(path: Path) -> None:
 
 def changed_settings(saved: Config, given: Config) -> list[str]:
     """The settings in which they differ. A run saves the thread count that null stood for, so null agrees with any;
-    its paths are full ones; how many processes tokenize makes no difference."""
-    return _differences(saved.model_dump(), _like(saved, given).model_dump())
+    its paths are full ones; how many processes tokenize, and who is told of the run, makes no difference."""
+    alike = _like(saved, given).replace(**{"train.loggers": saved.train.loggers})
+    return _differences(saved.model_dump(), alike.model_dump())
 
 
 def _like(saved: Config, given: Config) -> Config:
