@@ -195,7 +195,7 @@ def written(world: World, folder: Path) -> Any:
         for name in ("atomic_folder", "write_bytes", "write_json", "recover") if world.rank > 0 else ():
             stack.enter_context(mock.patch.object(storage, name, side_effect=AssertionError("this rank has written")))
         run = seqvae.train(config, out=folder / "stopped", observers=[Stops()])
-        other = seqvae.train(config, out=folder / "whole", observers=[events])
+        other = seqvae.train(config.replace("train.loggers=[tensorboard]"), out=folder / "whole", observers=[events])
         again = seqvae.train(config, resume=folder / "whole", observers=[events])
     return {"run": [run.finished, str(run.signal), other.finished, again.finished], "events": events}
 

@@ -228,8 +228,10 @@ def test_rank_0_alone_writes_and_tells(two):
     assert first["events"][-1]["text"] == "this run is finished already"
     folder = two.folder / "written/whole"
     assert {path.name for path in folder.iterdir()} == {
-        *("config.yaml", "provenance.json", "metrics.jsonl", "log.txt", "tokenizer", "checkpoints", "model")
+        *("config.yaml", "provenance.json", "metrics.jsonl", "log.txt", "tokenizer", "checkpoints", "model"),
+        "tensorboard",
     }
+    assert len(list(folder.glob("tensorboard/events.*"))) == 1
     assert json.loads((folder / "provenance.json").read_text("utf-8"))["processes"] == 2
     lines = (folder / "metrics.jsonl").read_text("utf-8").splitlines()
     assert [json.loads(line)["step"] for line in lines if '"train"' in line] == list(range(1, 17))
