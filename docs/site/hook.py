@@ -49,6 +49,8 @@ def on_files(files: Any, config: Any) -> Any:
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     if page.file.src_uri.startswith("results/"):
         page.meta["hide"] = ["toc"]  # their tables are wide
+    if page.file.src_uri in PAGES:
+        page.meta["search"] = {"boost": 0.5}  # they name everything: a search shows what explains it first
     return deeper(site_links(markdown, page.file.src_uri))
 
 
