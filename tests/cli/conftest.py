@@ -2,6 +2,7 @@
 
 import contextlib
 import random
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -34,7 +35,8 @@ def write_text(folder: Path) -> None:
 
 @pytest.fixture(scope="session")
 def workplace(tmp_path_factory) -> Path:
-    """Text, ``small.yaml``, and runs/lm, runs/ae and, begun last, runs/vae. Tests leave it as it is."""
+    """Text, ``small.yaml``, and runs/lm, runs/ae and, begun last, runs/vae. Tests leave it as it is, but for what
+    ``eval`` keeps; `trained` has the runs without."""
     folder = tmp_path_factory.mktemp("workplace")
     write_text(folder)
     changes = {
@@ -46,7 +48,14 @@ def workplace(tmp_path_factory) -> Path:
         patch.setenv("SEQVAE_CACHE", str(folder / "cache"))
         for name, settings in changes.items():
             seqvae.train(seqvae.Config.from_yaml("small.yaml", settings), out=f"runs/{name}")
+    shutil.copytree(folder / "runs", folder / "trained")
     return folder
+
+
+@pytest.fixture
+def trained(workplace) -> Path:
+    """The runs of the workplace as training left them. Only to be copied."""
+    return workplace / "trained"
 
 
 @pytest.fixture

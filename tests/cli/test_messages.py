@@ -49,7 +49,7 @@ def answer(mistake: Mistake, desk: Callable[..., Result], request: pytest.Fixtur
     """What the mistake prints, as its snapshot is written; the folder must be as it was before."""
     folder = Path.cwd()
     if mistake.model is not None:
-        shutil.copytree(request.getfixturevalue("workplace") / "runs", folder / "runs")
+        shutil.copytree(request.getfixturevalue("trained"), folder / "runs")
         mistake.model(folder)
     for name, content in mistake.files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)

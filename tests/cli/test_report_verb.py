@@ -54,9 +54,9 @@ def test_the_same_run_gives_the_same_files_and_another_seed_other_samples(verb, 
     assert written("c", "--seed", "1")["report.md"] != first["report.md"]
 
 
-def test_of_a_run_whose_validation_text_alone_was_measured_those_numbers_are_taken(verb, workplace, tmp_path):
+def test_of_a_run_whose_validation_text_alone_was_measured_those_numbers_are_taken(verb, trained, tmp_path):
     """As of every run whose config `init` wrote: it has no test text."""
-    run = shutil.copytree(workplace / "runs/ae", tmp_path / "run")
+    run = shutil.copytree(trained / "ae", tmp_path / "run")
     result = verb("report", run)
     assert result.exit_code == 2
     assert result.stderr.rstrip().endswith(f"`seqvae eval --model {run}`")
