@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 CHUNK_ELEMENTS = {"cpu": 1 << 22, "cuda": 1 << 26}
-"""Logits held at once, by device type: 8 MB of fp32 on a CPU, 256 MB on a GPU."""
+"""Logits held at once, by device type: 16 MB of fp32 on a CPU, 256 MB on a GPU."""
 
 
 def _chunks(rows: int, vocab: int, device: torch.device) -> Iterator[slice]:
