@@ -173,7 +173,7 @@ def _page(
         f"of `seqvae.data.grammar`, written in {wrote:.0f} s (not counted below).",
         "## Preparing",
         "From nothing: sha256 of the file, vocabulary, tokens on disk, their checksums. Memory: the greatest resident "
-        "memory of a process, in MB.",
+        "memory of a process, in MB; at most, since Linux hands the peak of a process down to those that it starts.",
         table(_PREPARED, [_prepared_row(each) for each in prepared]),
         f"The files of every number of processes are {'the same' if same else '**not the same**'}, byte by byte.",
         "\n".join(notes),
