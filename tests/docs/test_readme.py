@@ -33,8 +33,8 @@ DOCUMENTS = sorted(
 )
 PROGRAMS = ("seqvae", "torchrun", "python", "pip", "make", "git")
 FILTERS = ("cut", "head", "paste", "sort", "tail", "wc")
-SLOW = ("docs/concepts.md", "docs/cures.md", "docs/molecules.md", "docs/tutorial.md")
-"""Pages that go the whole way, from a text to figures, several times: their commands run with the slow tests."""
+SLOW = tuple(document for document in DOCUMENTS if document.startswith("docs/"))
+"""Pages beyond the README, which train several times between them: their commands run with the slow tests."""
 OWN = ("my.yaml", "my-molecules.yaml")
 """What a page lets `init` write, for minutes of training."""
 WRITERS = ("benchmarks.logs", "benchmarks.smiles", "seqvae.data.grammar")

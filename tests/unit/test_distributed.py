@@ -109,7 +109,7 @@ def three(two, tmp_path_factory) -> Group:
     return together(folder, 3)
 
 
-@pytest.fixture(params=[2, 3])
+@pytest.fixture(params=[2, pytest.param(3, marks=pytest.mark.slow)])
 def group(request) -> Group:
     return request.getfixturevalue({2: "two", 3: "three"}[request.param])
 
@@ -193,7 +193,7 @@ def test_every_rank_has_noise_of_its_own_and_all_of_it_is_saved(group):
 
 
 @needs_gloo
-@pytest.mark.parametrize("size", [3, 1])
+@pytest.mark.parametrize("size", [pytest.param(3, marks=pytest.mark.slow), 1])
 def test_another_number_of_processes_goes_on_with_the_same_batches(request, size, two, tmp_path):
     config = two.folder / "quiet.yaml"
     assert seqvae.train(config, out=tmp_path / "alone").finished
