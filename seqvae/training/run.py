@@ -29,7 +29,7 @@ from seqvae.textvae import TextVAE
 from seqvae.training import state as states
 from seqvae.training.distributed import World, joined, ranks_of
 from seqvae.training.embeddings import PretrainedEmbeddings
-from seqvae.training.external_loggers import ExternalLoggers, check_loggers, codes_to_show
+from seqvae.training.external_loggers import ExternalLoggers, ShownCodes, check_loggers, codes_to_show
 from seqvae.training.layout import CHECKPOINTS, CONFIG, LOG, METRICS, MODEL, PROVENANCE, TOKENIZER
 from seqvae.training.lock import locked
 from seqvae.training.loggers import MetricsFile, PlainLog
@@ -203,9 +203,14 @@ def _train(config: Config, folder: Path, observers: Sequence[Observer], world: W
             trainer = _build(model, config, folder, prepared, runtime, _fan_out([observe, others]), metrics.size)
             finished = trainer.fit(checkpoint)
             if finished and model.latent_dim > 0:
-                vae, valid = Run(folder, finished).load(str(runtime.device)), prepared.splits["valid"]
-                others.show_codes(lambda: codes_to_show(vae, config, valid, trainer.progress.step))
+                others.show_codes(lambda: _codes_to_show(trainer, config, folder))
     return Run(folder, finished, None if finished else trainer.stopped_by)
+
+
+def _codes_to_show(trainer: Trainer, config: Config, folder: Path) -> ShownCodes:
+    """By the model that the run ended with, which is loaded only where a logger asks for it."""
+    vae = Run(folder, finished=True).load(str(trainer.task.runtime.device))
+    return codes_to_show(vae, config, trainer.task.stores["valid"], trainer.progress.step)
 
 
 def _tokenizer(config: Config, folder: Path) -> TokenizerConfig | Tokenizer:
