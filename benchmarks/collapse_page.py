@@ -7,7 +7,7 @@ import numpy as np
 from benchmarks import collapse_sections as sections
 from benchmarks.collapse_rows import SEEDS, UNCURED, Corpus, Row, applies, base, rows
 from benchmarks.collapse_verdict import NEGLIGIBLE_NATS, STANDARD_ERRORS, Done, outcome, shown, values
-from benchmarks.report import table
+from benchmarks.report import commit, machine, table, versions
 
 HEADER = ("", "-ELBO", "IW-NLL", "rec", "KL", "MI", "active units", "swap gap", "time, s", "a cure?")
 
@@ -30,11 +30,9 @@ def _provenance(every: Sequence[Done], module: str) -> str:
     lines = [f"Measured by `python -m {module}{options}`."]
     facts = [each["facts"] for each in every]
     if facts:
-        commits = dict.fromkeys(f"`{(fact['git'] or 'unknown')[:10]}`" for fact in facts)
-        versions = {", ".join(f"{name} {version}" for name, version in fact["versions"].items()) for fact in facts}
-        machines = {f"{f['device']} ({f['device_name']}), {f['threads']} threads, {f['precision']}" for f in facts}
-        lines.append(f"Commit {', '.join(commits)}; {'; '.join(sorted(versions))}.")
-        lines.append(f"Hardware: {'; '.join(sorted(machines))}.")
+        commits, used = dict.fromkeys(map(commit, facts)), sorted(set(map(versions, facts)))
+        lines.append(f"Commit {', '.join(commits)}; {'; '.join(used)}.")
+        lines.append(f"Hardware: {'; '.join(sorted(set(map(machine, facts))))}.")
     if tried:
         lines.append(f"**A trial of the script, with {tried[0]['steps']} updates a row: the numbers mean nothing.**")
     return "\n".join(lines)

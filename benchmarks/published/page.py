@@ -3,15 +3,12 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from benchmarks.collapse_verdict import Done, shown, values
 from benchmarks.published.tables import Row, Table
-from benchmarks.report import table
-
-Done = Mapping[str, Any]
-"""One training and all that was measured of it, as it is kept."""
+from benchmarks.report import commit, machine, table, versions
 
 COLUMNS = {
     "ppl_iw": "PPL (IW)",
@@ -77,22 +74,16 @@ def _lines(name: str, row: Row, done: Sequence[Done]) -> Iterator[list[str]]:
         told = "".join(f", k = {k}" for k in ks)
         seeds = f"{len(done)} seed{'s' if len(done) > 1 else ''}"
         hours = np.mean([each["seconds"]["wall"] for each in done]) / 3600
-        yield [f"`{name}` ({seeds}{told})", *(_shown(done, metric) for metric in COLUMNS), f"{hours:.2f}"]
+        yield [f"`{name}` ({seeds}{told})", *_cells(done), f"{hours:.2f}"]
     if row.published and done:
         figures = (f"{row.published[metric]:g}" if metric in row.published else "" for metric in COLUMNS)
         yield ["*published*", *figures, ""]
 
 
-def _shown(done: Sequence[Done], metric: str) -> str:
-    values = [each["report"][metric] for each in done]
-    if None in values:
-        return "-"
-    if len(values) > 1:
-        return f"{np.mean(values):.2f} ± {np.std(values, ddof=1):.2f}"
-    error = done[0]["report"].get(metric.replace("_nats", "_se"))
-    if metric.endswith("_nats") and error is not None:
-        return f"{values[0]:.2f} ± {error:.2f}"
-    return f"{values[0]:d}" if isinstance(values[0], int) else f"{values[0]:.2f}"
+def _cells(done: Sequence[Done]) -> Iterator[str]:
+    for metric, value in values(done, tuple(COLUMNS)).items():
+        whole = metric == "active_units" and value is not None and value.noise is None
+        yield shown(value, digits=0 if whole else 2)
 
 
 def _remarks(row: Row, done: Sequence[Done]) -> Iterator[str]:
@@ -109,6 +100,4 @@ def _machines(done: Mapping[str, Sequence[Done]]) -> Iterator[tuple[str, str, st
     for name, some in done.items():
         for each in some:
             facts = each["facts"]
-            versions = ", ".join(f"{library} {version}" for library, version in facts["versions"].items())
-            on = f"{facts['device']} ({facts['device_name']}), {facts['threads']} threads, {facts['precision']}"
-            yield f"`{name}`", str(each["seed"]), f"`{(facts['git'] or 'unknown')[:10]}`", f"{on}; {versions}"
+            yield f"`{name}`", str(each["seed"]), commit(facts), f"{machine(facts)}; {versions(facts)}"
