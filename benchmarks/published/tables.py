@@ -54,4 +54,14 @@ def tables() -> Sequence[str]:
 
 
 def read_table(name: str) -> Table:
-    return Table.model_validate(yaml.safe_load((FOLDER / f"{name}.yaml").read_text(encoding="utf-8")))
+    """A table; one that is ``like`` another has its base and its rows, on the corpus that it is named after."""
+    found = _read(name)
+    if (other := found.pop("like", None)) is not None:
+        shared = _read(other)
+        base = shared["base"] | {"data": shared["base"]["data"] | {"corpus": name}}
+        found |= {"base": base, "rows": shared["rows"]}
+    return Table.model_validate(found)
+
+
+def _read(name: str) -> dict[str, Any]:
+    return yaml.safe_load((FOLDER / f"{name}.yaml").read_text(encoding="utf-8"))
