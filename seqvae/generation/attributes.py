@@ -12,6 +12,7 @@ from seqvae.data.store import TokenStore
 from seqvae.errors import SeqVAEError
 from seqvae.evaluation.latent import ACTIVE_VARIANCE, subset
 from seqvae.generation.codes import Codes, encode_store, on_sphere
+from seqvae.generation.paths import check_steps
 
 AT_MOST = 20_000
 """Sentences that a deviation or a direction is taken from; of a larger corpus, a subset drawn by the seed."""
@@ -111,10 +112,9 @@ def walk(
     """``steps`` codes with t evenly from -reach to +reach, as Higgins et al. (2017) show what a dimension does.
 
     On a sphere the other coordinates shrink or grow together, so that the length stays 1, and the range ends where
-    the sphere does. A dimension in which codes do not differ has t = 0 alone. Errors: E235 for less than one step.
+    the sphere does. A dimension in which codes do not differ has t = 0 alone. Errors: E235.
     """
-    if steps < 1:
-        raise SeqVAEError("E235", f"a walk needs at least 1 step, not {steps}", hint="both ends count: --steps 7")
+    check_steps(steps, "a walk")
     mean, deviation = float(spread.mean[dim]), float(spread.deviation[dim])
     low, high = -abs(reach), abs(reach)
     if deviation == 0:

@@ -9,14 +9,24 @@ from torch import Tensor
 
 from seqvae.errors import SeqVAEError
 
+MOST_STEPS = 10_000
+"""Points of one path: every one of them becomes a sentence."""
+
 SMALLEST_ANGLE = 1e-4
 """Radians. Closer than this to parallel or to opposite, a great circle is not well defined and slerp is lerp."""
 
 
+def check_steps(steps: int, what: str) -> None:
+    """Raises E235 unless there are 1 to `MOST_STEPS` steps."""
+    if not 1 <= steps <= MOST_STEPS:
+        raise SeqVAEError(
+            "E235", f"{what} has from 1 to {MOST_STEPS:,} steps, not {steps}", hint="both ends count: --steps 8"
+        )
+
+
 def fractions(steps: int) -> list[float]:
-    """``steps`` values of t from 0 to 1, both ends included; a single step is t = 0, the start."""
-    if steps < 1:
-        raise SeqVAEError("E235", f"a path needs at least 1 step, not {steps}", hint="both ends count: --steps 8")
+    """``steps`` values of t from 0 to 1, both ends included; a single step is t = 0, the start. Errors: E235."""
+    check_steps(steps, "a path")
     return [i / (steps - 1) for i in range(steps)] if steps > 1 else [0.0]
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from seqvae.errors import SeqVAEError
-from seqvae.generation.paths import fractions, interpolate
+from seqvae.generation.paths import MOST_STEPS, fractions, interpolate
 
 code = arrays("float32", 5, elements=st.floats(-(2.0**100), 2.0**100, width=32)).map(torch.from_numpy)
 kind = st.sampled_from(["lerp", "slerp"])
@@ -86,6 +86,7 @@ def test_fractions_hold_both_ends_and_one_step_is_the_start():
     assert math.isclose(fractions(7)[3], 0.5)
 
 
-def test_a_path_without_steps_is_refused():
+@pytest.mark.parametrize("steps", [0, -3, MOST_STEPS + 1, 10**30])
+def test_a_path_of_no_steps_or_of_too_many_is_refused(steps):
     with pytest.raises(SeqVAEError, match="E235"):
-        interpolate(torch.zeros(2), torch.ones(2), 0)
+        interpolate(torch.zeros(2), torch.ones(2), steps)
