@@ -2,9 +2,13 @@
 
     python -m benchmarks.fuzz --cases 100000 --training-cases 2000 --jobs 2 --out benchmarks/results/fuzz.md
 
-Cases are drawn by Hypothesis; each batch runs in a process of its own, with a seed of its own, so that a case that
-takes the process down is found as well. A finding is whatever is not an answer and not an error as documented: it is
-shown in its smallest form and the run goes on with the next batch.
+``--cases`` are those of each kind (what parses, command lines, what loads, what decodes), dealt to the targets of that
+kind. Cases are drawn by Hypothesis; each batch runs in a process of its own, with a seed of its own, so that a case
+that takes the process down is found as well. A finding is whatever is not an answer and not an error as documented: it
+is shown in its smallest form and the run goes on with the next batch.
+
+``--guided-cases`` come on top for the targets where most cases drawn by chance are refused at the first look: there
+libFuzzer steers what Hypothesis draws by the lines of seqvae that are reached (``pip install atheris``, Linux).
 """
 
 import argparse
@@ -13,22 +17,25 @@ import contextlib
 import itertools
 import json
 import multiprocessing
+import os
 import platform
 import signal
 import sys
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 
 import hypothesis
 
-import seqvae
 from benchmarks.report import command, table
 
-BATCH, TRAINING_BATCH = 2_000, 50
+# Nothing of seqvae is imported here: in a guided batch it is imported under the eyes of the fuzzer.
+
+BATCH, TRAINING_BATCH = 5_000, 50
 CASE_S = 60
 """Seconds after which a single case is a finding."""
 MEMORY = 12 * 2**30
@@ -45,10 +52,51 @@ class Finding(Exception):
 
 def fuzz(name: str, cases: int, seed: int, outcomes: collections.Counter[str]) -> None:
     """Counts what comes of ``cases`` cases of one target in ``outcomes``; raises `Finding` where one fails."""
+    failing: list[tuple[object, BaseException]] = []
+    try:
+        _test_of(name, cases, seed, outcomes, failing)()
+    except BaseException as error:
+        raise _finding(failing, error) from error
+
+
+def fuzz_guided(
+    name: str, cases: int, seed: int, outcomes: collections.Counter[str], done: Callable[[Finding | None], None]
+) -> None:
+    """The same, steered by the lines of seqvae that are reached. Ends the process, once it has called ``done``."""
+    import atheris
+
+    with atheris.instrument_imports(include=["seqvae"]):
+        import seqvae  # noqa: F401
+
+        failing: list[tuple[object, BaseException]] = []
+        feed = _test_of(name, cases, seed, outcomes, failing).hypothesis.fuzz_one_input
+
+    def one(content: bytes) -> None:
+        try:
+            feed(content)
+        except BaseException as error:
+            done(_finding(failing, error))
+            os._exit(0)
+        if outcomes.total() >= cases:
+            done(None)
+            os._exit(0)
+
+    quiet = ["-verbosity=0", "-print_final_stats=0"]
+    atheris.Setup([sys.argv[0], f"-seed={seed + 1}", "-max_len=4096", "-len_control=0", *quiet], one)
+    atheris.Fuzz()
+
+
+def _test_of(
+    name: str,
+    cases: int,
+    seed: int,
+    outcomes: collections.Counter[str],
+    failing: list[tuple[object, BaseException]],
+) -> Callable[[], None]:
+    """That every case of a target is answered as documented; ``failing`` comes to hold the smallest that is not."""
     from benchmarks.fuzz_targets import TARGETS
 
     target = next(target for target in TARGETS if target.name == name)
-    failing: list[tuple[object, BaseException]] = []
 
     @hypothesis.seed(seed)
     @hypothesis.settings(
@@ -69,13 +117,14 @@ def fuzz(name: str, cases: int, seed: int, outcomes: collections.Counter[str]) -
             failing[:] = [(case, error)]  # the last one is the smallest
             raise
 
-    try:
-        one()
-    except BaseException as error:
-        case, error = failing[0] if failing else (None, error)
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        said = f"{type(error).__name__}: {error}\n  at {Path(place.filename).name}:{place.lineno}"
-        raise Finding(f"{said}\n  case {ascii(case)[:2000]}") from error
+    return one
+
+
+def _finding(failing: list[tuple[object, BaseException]], error: BaseException) -> Finding:
+    case, error = failing[0] if failing else (None, error)
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    said = f"{type(error).__name__}: {error}\n  at {Path(place.filename).name}:{place.lineno}"
+    return Finding(f"{said}\n  case {ascii(case)[:2000]}")
 
 
 class _in_time:
@@ -95,26 +144,32 @@ class _in_time:
             signal.signal(signal.SIGALRM, self.before)
 
 
-def _batch(name: str, cases: int, seed: int, pipe) -> None:
+def _batch(name: str, cases: int, seed: int, guided: bool, pipe) -> None:
     """In a process of its own: sends (outcomes, finding or None)."""
     with contextlib.suppress(ImportError):  # not on Windows
         import resource
 
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     outcomes: collections.Counter[str] = collections.Counter()
+
+    def done(finding: Finding | None) -> None:
+        pipe.send((dict(outcomes), None if finding is None else str(finding)))
+
+    if guided:
+        fuzz_guided(name, cases, seed, outcomes, done)
     try:
         fuzz(name, cases, seed, outcomes)
     except Finding as finding:
-        pipe.send((dict(outcomes), str(finding)))
+        done(finding)
     else:
-        pipe.send((dict(outcomes), None))
+        done(None)
 
 
-def _run_batch(name: str, cases: int, seed: int) -> tuple[dict[str, int], str | None]:
+def _run_batch(name: str, guided: bool, cases: int, seed: int) -> tuple[dict[str, int], str | None]:
     """(outcomes, finding) of one batch."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_batch, args=(name, cases, seed, theirs))
+    process = context.Process(target=_batch, args=(name, cases, seed, guided, theirs))
     process.start()
     theirs.close()
     try:
@@ -127,14 +182,14 @@ def _run_batch(name: str, cases: int, seed: int) -> tuple[dict[str, int], str | 
 
 
 def run_target(
-    name: str, cases: int, size: int, *, first_seed: int = 0, jobs: int = 1
+    name: str, cases: int, size: int, *, first_seed: int = 0, jobs: int = 1, guided: bool = False
 ) -> tuple[collections.Counter[str], list[str]]:
     """(outcomes, findings), in batches of ``size`` cases of which ``jobs`` run at once."""
     outcomes: collections.Counter[str] = collections.Counter()
     findings: list[str] = []
     counts = [min(size, cases - start) for start in range(0, cases, size)]
     with ThreadPoolExecutor(jobs) as pool:
-        for found, finding in pool.map(partial(_run_batch, name), counts, itertools.count(first_seed)):
+        for found, finding in pool.map(partial(_run_batch, name, guided), counts, itertools.count(first_seed)):
             outcomes.update(found)
             findings += [] if finding is None else [finding]
             told = f"{name}: {outcomes.total():,} of {cases:,} cases, {len(findings)} findings"
@@ -146,18 +201,27 @@ def main(argv: Sequence[str] | None = None) -> None:
     from benchmarks.fuzz_targets import TARGETS
 
     arguments = _parse(argv, [target.name for target in TARGETS])
+    kinds = collections.Counter(target.kind for target in TARGETS)
     rows, sections, began = [], [], time.monotonic()
+
+    def run(name: str, title: str, cases: int, size: int, *, guided: bool = False) -> None:
+        started = time.monotonic()
+        options = {"first_seed": arguments.seed, "jobs": arguments.jobs, "guided": guided}
+        outcomes, findings = run_target(name, cases, size, **options)
+        minutes = (time.monotonic() - started) / 60
+        rows.append((title, f"{outcomes.total():,}", str(len(findings)), str(len(outcomes)), f"{minutes:.1f}"))
+        sections.append(f"**{title}**: " + ", ".join(f"{outcome} {n:,}" for outcome, n in outcomes.most_common()))
+        sections.extend(f"Finding:\n\n```text\n{finding}\n```" for finding in findings)
+
     for target in TARGETS:
         if arguments.target and target.name not in arguments.target:
             continue
-        cases = arguments.training_cases if target.trains else arguments.cases
-        size = TRAINING_BATCH if target.trains else BATCH
-        started = time.monotonic()
-        outcomes, findings = run_target(target.name, cases, size, first_seed=arguments.seed, jobs=arguments.jobs)
-        minutes = (time.monotonic() - started) / 60
-        rows.append((target.name, f"{outcomes.total():,}", str(len(findings)), str(len(outcomes)), f"{minutes:.1f}"))
-        sections.append(f"**{target.name}**: " + ", ".join(f"{name} {n:,}" for name, n in outcomes.most_common()))
-        sections += [f"Finding:\n\n```text\n{finding}\n```" for finding in findings]
+        if target.kind == "training":
+            run(target.name, target.name, arguments.training_cases, TRAINING_BATCH)
+        else:
+            run(target.name, target.name, arguments.cases // kinds[target.kind], BATCH)
+        if target.guided and arguments.guided_cases:
+            run(target.name, f"{target.name}, guided", arguments.guided_cases, BATCH, guided=True)
     page = _page(rows, sections, (time.monotonic() - began) / 60, argv)
     if arguments.out is None:
         print(page)
@@ -166,14 +230,18 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _page(rows: list[tuple[str, ...]], sections: list[str], minutes: float, argv: Sequence[str] | None) -> str:
-    versions = {"seqvae": seqvae.__version__, "hypothesis": hypothesis.__version__, "python": platform.python_version()}
+    names = ["seqvae", "hypothesis", *(["atheris"] if any("guided" in row[0] for row in rows) else [])]
+    versions = {name: version(name) for name in names} | {"python": platform.python_version()}
     made = command(["python", "-m", "benchmarks.fuzz", *(sys.argv[1:] if argv is None else argv)])
+    total = sum(int(row[1].replace(",", "")) for row in rows)
     return "\n\n".join(
         [
             "# Fuzzing",
-            f"Made by `{made}` in {minutes:.0f} minutes, {json.dumps(versions)}.",
+            f"Made by `{made}` in {minutes:.0f} minutes, {json.dumps(versions)}: {total:,} cases,"
+            f" {sum(int(row[2]) for row in rows)} findings.",
             "A finding is an exception that no user should see, an exit code that is not documented, a changed file"
-            f" that was loaded, a wrong answer, a case of more than {CASE_S} seconds, or a process taken down.",
+            f" that was loaded, a wrong answer, a case of more than {CASE_S} seconds, or a process taken down."
+            " Cases are drawn by Hypothesis; guided ones are steered by libFuzzer, by the lines of seqvae they reach.",
             table(("target", "cases", "findings", "kinds of outcome", "minutes"), rows),
             "## What came of the cases",
             "Codes are those of `seqvae explain`; ok, reads, opens, loads: it was taken, and held what is checked.",
@@ -185,8 +253,9 @@ def _page(rows: list[tuple[str, ...]], sections: list[str], minutes: float, argv
 
 def _parse(argv: Sequence[str] | None, names: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.fuzz", description=__doc__.splitlines()[0])
-    parser.add_argument("--cases", type=int, default=1000, help="cases of each target")
+    parser.add_argument("--cases", type=int, default=1000, help="cases of each kind of target")
     parser.add_argument("--training-cases", type=int, default=20, help="cases of the target that trains")
+    parser.add_argument("--guided-cases", type=int, default=0, help="more cases of each target that is guided")
     parser.add_argument("--target", action="append", choices=names, help="this target alone; may be repeated")
     parser.add_argument("--seed", type=int, default=0, help="seed of the first batch; the next ones count on")
     parser.add_argument("--jobs", type=int, default=1, help="batches at once")

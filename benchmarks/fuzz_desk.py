@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from hypothesis import strategies as st
 from typer.testing import CliRunner
@@ -33,12 +33,13 @@ TRAIN = {"device": "cpu", "threads": 1, "steps": 2, "log_every": 1}
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """``cases`` are drawn, ``check`` holds each; ``trains`` where a case costs a short training."""
+    """``cases`` are drawn, ``check`` holds each; ``guided`` where few cases get past the first look by chance."""
 
     name: str
+    kind: Literal["parser", "command line", "loader", "decoding", "training"]
     cases: st.SearchStrategy
     check: Check
-    trains: bool = False
+    guided: bool = False
 
 
 # The place where cases are tried: models, texts and files, made once in a process.

@@ -152,21 +152,32 @@ def check_training(case: tuple[bytes, list[str]]) -> str:
 
 
 TARGETS = [
-    Target(name="configs", cases=yaml_texts(), check=check_yaml),
-    Target(name="overrides", cases=overrides(), check=check_overrides),
-    Target(name="command lines", cases=command_lines(), check=check_command_line),
-    Target(name="texts", cases=st.lists(texts, min_size=1, max_size=4), check=check_text),
-    Target(name="text files", cases=file_contents, check=check_file),
-    Target(name="tokenizer files", cases=tokenizer_files, check=check_tokenizer_file),
-    Target(name="model bytes", cases=changed_models(), check=check_model),
-    Target(name="model descriptions", cases=st.deferred(descriptions), check=check_description),
+    Target(name="configs", kind="parser", cases=yaml_texts(), check=check_yaml, guided=True),
+    Target(name="overrides", kind="parser", cases=overrides(), check=check_overrides, guided=True),
+    Target(name="texts", kind="parser", cases=st.lists(texts, min_size=1, max_size=4), check=check_text),
+    Target(name="text files", kind="parser", cases=file_contents, check=check_file),
+    Target(name="command lines", kind="command line", cases=command_lines(), check=check_command_line),
+    Target(name="tokenizer files", kind="loader", cases=tokenizer_files, check=check_tokenizer_file, guided=True),
+    Target(name="model bytes", kind="loader", cases=changed_models(), check=check_model),
+    Target(
+        name="model descriptions", kind="loader", cases=st.deferred(descriptions), check=check_description, guided=True
+    ),
     Target(
         name="checkpoint bytes",
+        kind="loader",
         cases=st.tuples(st.sampled_from(CHECKPOINT_FILES), edits(), st.booleans()),
         check=check_checkpoint,
     ),
-    Target(name="store files", cases=st.tuples(st.sampled_from(STORE_FILES), edits()), check=check_store),
-    Target(name="code files", cases=st.tuples(st.sampled_from(codes.SUFFIXES), edits()), check=check_codes),
-    Target(name="decodings", cases=decodings(), check=check_decoding),
-    Target(name="trainings", cases=trainings(), check=check_training, trains=True),
+    Target(
+        name="store files", kind="loader", cases=st.tuples(st.sampled_from(STORE_FILES), edits()), check=check_store
+    ),
+    Target(
+        name="code files",
+        kind="loader",
+        cases=st.tuples(st.sampled_from(codes.SUFFIXES), edits()),
+        check=check_codes,
+        guided=True,
+    ),
+    Target(name="decodings", kind="decoding", cases=decodings(), check=check_decoding),
+    Target(name="trainings", kind="training", cases=trainings(), check=check_training),
 ]

@@ -30,6 +30,8 @@ def test_a_fault_is_found_in_its_smallest_form(monkeypatch, error):
             raise error
         return "ok"
 
-    monkeypatch.setattr("benchmarks.fuzz_targets.TARGETS", [Target(name="faulty", cases=st.integers(0), check=check)])
+    monkeypatch.setattr(
+        "benchmarks.fuzz_targets.TARGETS", [Target(name="faulty", kind="parser", cases=st.integers(0), check=check)]
+    )
     with pytest.raises(Finding, match=rf"{type(error).__name__}(.|\n)*case 8$"):
         fuzz("faulty", 200, seed=0, outcomes=collections.Counter())
