@@ -41,7 +41,6 @@ def report(
     files = {"report.html": html(page), "report.md": markdown(page, "figures")}
     files |= {f"figures/{number}.svg": figure.svg for number, figure in enumerate(page.figures, 1)}
     for name, content in files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         storage.write_bytes(folder / name, content.encode())
     written = [str(folder / name) for name in files]
     if json:

@@ -35,7 +35,7 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
 _DEVICE = {
     *(errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR),
-    *(errno.EBUSY, errno.ELOOP, errno.EXDEV, errno.ESTALE),
+    *(errno.EBUSY, errno.ELOOP, errno.EXDEV, errno.ESTALE, errno.EEXIST),
 }
 
 _writing: set[Path] = set()

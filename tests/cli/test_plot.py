@@ -55,3 +55,12 @@ def test_curves_are_drawn_of_a_run_that_has_no_model_yet(verb, drawn, tmp_path):
     assert result.exit_code == 0, result.stderr
     assert "no figure of the KL: this run has no model yet" in result.stderr
     assert [Path(line).name for line in result.stdout.splitlines()] == ["training.svg", "training.png"]
+
+
+def test_figures_are_not_put_into_a_file(verb, drawn, tmp_path):
+    taken = tmp_path / "taken"
+    taken.write_text("mine", encoding="utf-8")
+    result = verb("plot", drawn / "vae", "--kind", "training", "--out", taken)
+    assert (result.exit_code, result.stdout) == (7, "")
+    assert "error[E703]" in result.stderr
+    assert taken.read_text(encoding="utf-8") == "mine"

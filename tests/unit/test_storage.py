@@ -401,7 +401,11 @@ def test_a_folder_that_may_not_be_written_is_told(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("number", "code"), [("ENOSPC", "E701"), ("EDQUOT", "E701"), ("EACCES", "E702"), ("EROFS", "E702"), ("EIO", "E703")]
+    ("number", "code"),
+    [
+        *(("ENOSPC", "E701"), ("EDQUOT", "E701"), ("EACCES", "E702"), ("EROFS", "E702")),
+        *(("EIO", "E703"), ("ENOTDIR", "E703"), ("EEXIST", "E703")),
+    ],
 )
 def test_each_answer_of_the_disk_has_its_code(number, code):
     import errno
