@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import typer.main
+import typer.testing
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
@@ -98,6 +100,9 @@ def told(error: SeqVAEError, *exits: int) -> str:
 
 
 EXITS = {0, 2, 3, 4, 5, 6, 7}
+
+# The runner makes all verbs anew for every line, which is most of its time.
+typer.testing._get_command = functools.cache(typer.main.get_command)
 
 
 def ran(words: list[str]) -> str:
