@@ -81,7 +81,7 @@ def fuzz_guided(
             done(None)
             os._exit(0)
 
-    quiet = ["-verbosity=0", "-print_final_stats=0"]
+    quiet = ["-verbosity=0", f"-report_slow_units={CASE_S}"]
     atheris.Setup([sys.argv[0], f"-seed={seed + 1}", "-max_len=4096", "-len_control=0", *quiet], one)
     atheris.Fuzz()
 

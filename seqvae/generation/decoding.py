@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from seqvae.errors import SeqVAEError
 from seqvae.evaluation.passes import evaluating
-from seqvae.types import BOS, EOS, PAD, UNK
+from seqvae.generation.next_token import NextToken
+from seqvae.types import BOS, EOS, PAD
 
 _TIDY_EVERY = {"cpu": 1}
 """Tokens between two looks for sentences that have ended, by device type."""
@@ -107,10 +108,6 @@ def _words(row: list[int]) -> tuple[list[int], bool]:
     return (row[: row.index(EOS)], True) if EOS in row else (row, False)
 
 
-def _forbidden(allow_unk: bool, device: torch.device) -> Int[Tensor, " F"]:
-    return torch.tensor([PAD, BOS] if allow_unk else [PAD, BOS, UNK], device=device)
-
-
 def _tidies(t: int, config: DecodeConfig, device: torch.device) -> bool:
     """Whether sentences that have ended leave the computation after step ``t``, and all of them at the last one.
 
@@ -124,20 +121,24 @@ def _walk(
 ) -> tuple[Int[Tensor, "N L"], Float[Tensor, " N"]]:
     """Greedy or sampled: one hypothesis for each code, token by token."""
     n, device = len(z), z.device
-    tokens = torch.full((n, config.max_length), EOS, device=device)
-    total, forbidden = torch.zeros(n, device=device), _forbidden(config.allow_unk, device)
+    tokens, total = torch.full((n, config.max_length), EOS, device=device), torch.zeros(n, device=device)
+    shape = config.model_dump(include={"temperature", "top_k", "top_p"})
     uniform = None
     if config.strategy == "sample":
         source = torch.device("cpu") if generator is None else generator.device
         uniform = torch.rand(n, config.max_length, generator=generator, dtype=_wide(source), device=source)
         uniform = uniform.to(_wide(device)).to(device)
+    output = NextToken(model.decoder, n, allow_unk=config.allow_unk)
     state, live = model.decoder.start(z), torch.arange(n, device=device)
     token, ended = torch.full((n,), BOS, device=device), torch.zeros(n, dtype=torch.bool, device=device)
     for t in range(config.max_length):
-        logits, state = model.decoder.step(token, z, state)
-        log_probs = torch.log_softmax(logits, -1).index_fill_(1, forbidden, -math.inf)
-        token = log_probs.argmax(-1) if uniform is None else _draw(log_probs, uniform[live, t], config)
-        total[live] += log_probs.gather(1, token[:, None])[:, 0].masked_fill(ended, 0.0)
+        outputs, state = model.decoder.advance(token, z, state)
+        if uniform is None:
+            log_probs, chosen = output.likeliest(outputs, 1)
+        else:
+            log_probs, chosen = output.drawn(outputs, uniform[live, t], **shape)
+        token = chosen[:, 0]
+        total[live] += log_probs[:, 0].masked_fill(ended, 0.0)
         token = token.masked_fill(ended, EOS)
         tokens[live, t] = token
         ended = ended | (token == EOS)
@@ -155,79 +156,55 @@ def _wide(device: torch.device) -> torch.dtype:
     return torch.float32 if device.type == "mps" else torch.float64
 
 
-def _draw(log_probs: Float[Tensor, "N V"], uniform: Float[Tensor, " N"], config: DecodeConfig) -> Int[Tensor, " N"]:
-    """Inverse-CDF sampling of softmax(log_probs / temperature) after top-k and top-p.
-
-    The maximum is taken off before the division, so that no temperature overflows. Top-p keeps the smallest set of
-    likeliest tokens whose probability reaches it (Holtzman et al. 2020), after top-k and temperature. Probabilities
-    that are used as they are keep the precision that they come in; their sums are wide.
-    """
-    shifted = log_probs - log_probs.amax(-1, keepdim=True)
-    if config.temperature == 1 and config.top_k is None and config.top_p == 1:
-        probs = shifted.exp_()
-    else:
-        probs = _reshaped(shifted.to(uniform.dtype) / config.temperature, config)
-    cdf = probs.cumsum(-1, dtype=uniform.dtype)
-    total = cdf[:, -1:]
-    # Below the total, so that rounding cannot point past the last token that has any probability.
-    target = torch.minimum(uniform[:, None] * total, torch.nextafter(total, torch.zeros_like(total)))
-    drawn = torch.searchsorted(cdf, target, right=True).clamp_(max=probs.shape[1] - 1)
-    if probs.device.type != "cpu":
-        # A parallel sum may dip by a rounding error and so point at a token of probability 0.
-        drawn = torch.where(probs.gather(1, drawn) > 0, drawn, probs.argmax(-1, keepdim=True))
-    return drawn[:, 0]
-
-
-def _reshaped(shifted: Float[Tensor, "N V"], config: DecodeConfig) -> Float[Tensor, "N V"]:
-    """Probabilities after top-k and top-p."""
-    if config.top_k is not None and config.top_k < shifted.shape[1]:
-        best = shifted.topk(config.top_k, dim=-1)
-        shifted = torch.full_like(shifted, -math.inf).scatter(1, best.indices, best.values)
-    probs = torch.softmax(shifted, -1)
-    if config.top_p == 1:
-        return probs
-    ordered, index = torch.sort(probs, dim=-1, descending=True, stable=True)
-    before = ordered.cumsum(-1) - ordered
-    return torch.zeros_like(probs).scatter(1, index, ordered.masked_fill(before >= config.top_p, 0.0))
-
-
 def _beam(
     model: nn.Module, z: Float[Tensor, "N Z"], config: DecodeConfig
 ) -> tuple[Int[Tensor, "N L"], Float[Tensor, " N"]]:
     """Beam search, no length penalty; a hypothesis that has ended stays in its beam and is continued by PAD for free.
 
-    Scores only fall, so a sentence is done once its best hypothesis has ended: no other can overtake it, and going on
-    leaves it as it is. What follows a hypothesis is looked for among its own likeliest tokens: no other can be chosen.
+    Scores only fall, so a hypothesis that is not above the best that has ended cannot win any more: it takes no further
+    step, and a sentence is done once none does. What follows a hypothesis is looked for among its own likeliest tokens:
+    no other can be chosen.
     """
     n, k, length, device = len(z), config.beam_size, config.max_length, z.device
     tokens, log_probs = torch.full((n, length), EOS, device=device), torch.zeros(n, device=device)
-    forbidden = _forbidden(config.allow_unk, device)
-    live, row = torch.arange(n, device=device), z.repeat_interleave(k, 0)
-    state, token = model.decoder.start(row), torch.full((n * k,), BOS, device=device)
+    output = NextToken(model.decoder, n * k, allow_unk=config.allow_unk)
+    live = torch.arange(n, device=device)
     scores = torch.full((n, k), -math.inf, device=device)
-    scores[:, 0] = 0.0  # the k copies of the start are one hypothesis
+    scores[:, 0] = 0.0  # the start is one hypothesis
     ended = torch.zeros(n, k, dtype=torch.bool, device=device)
     written = torch.full((n, k, length), EOS, device=device)
+    grown = live * k  # places, in all beams laid end to end, of the hypotheses that ``token`` and ``state`` belong to
+    state, token = model.decoder.start(z), torch.full((n,), BOS, device=device)
     for t in range(length):
-        logits, state = model.decoder.step(token, row, state)
-        steps = torch.log_softmax(logits, -1).index_fill_(1, forbidden, -math.inf)
-        steps, words = (part.view(len(live), k, -1) for part in steps.topk(min(k, logits.shape[1])))
-        steps, words = steps.masked_fill(ended[..., None], -math.inf), words.masked_fill(ended[..., None], PAD)
+        outputs, state = model.decoder.advance(token, z[live[grown // k]], state)
+        found, likely = output.likeliest(outputs, k)
+        width = found.shape[1]
+        steps = found.new_full((len(live) * k, width), -math.inf).index_copy_(0, grown, found).view(-1, k, width)
+        words = likely.new_full((len(live) * k, width), PAD).index_copy_(0, grown, likely).view(-1, k, width)
+        steps = steps.masked_fill(ended[..., None], -math.inf)
+        words = words.masked_fill(ended[..., None], PAD)
         steps[..., 0].masked_fill_(ended, 0.0)
+        row = torch.zeros(len(live) * k, dtype=torch.long, device=device)
+        row[grown] = torch.arange(len(grown), device=device)
         scores, choice = (scores[..., None] + steps).flatten(1).topk(k, dim=1)
-        parent, token = choice // steps.shape[2], words.flatten(1).gather(1, choice)
+        parent, token = choice // width, words.flatten(1).gather(1, choice)
         written = written.gather(1, parent[..., None].expand(-1, -1, length))
         ended = ended.gather(1, parent)
         written[..., t] = torch.where(ended, EOS, token)
         ended = ended | (token == EOS)
-        kept = parent + k * torch.arange(len(live), device=device)[:, None]
+        row = row[parent + k * torch.arange(len(live), device=device)[:, None]]
+        grows = ~ended & (scores > scores.masked_fill(~ended, -math.inf).amax(1, keepdim=True))
         if _tidies(t, config, device):
-            done = ended[:, 0] if t + 1 < length else torch.ones_like(ended[:, 0])
-            tokens[live[done]], log_probs[live[done]] = written[done, 0], scores[done, 0]
+            last = t + 1 == length
+            done = ~grows.any(1) | last
+            best = scores.masked_fill(~(ended | last), -math.inf).argmax(1)
+            tokens[live[done]], log_probs[live[done]] = written[done, best[done]], scores[done, best[done]]
             if done.all():
                 break
-            kept, live, token = kept[~done], live[~done], token[~done]
+            live, row, token, grows = live[~done], row[~done], token[~done], grows[~done]
             scores, ended, written = scores[~done], ended[~done], written[~done]
-            row = z[live].repeat_interleave(k, 0)
-        state, token = state.select(kept.flatten()), token.flatten()
+            grown = torch.nonzero(grows.flatten())[:, 0]
+        else:
+            grown = torch.arange(len(live) * k, device=device)
+        state, token = state.select(row.flatten()[grown]), token.flatten()[grown]
     return tokens, log_probs

@@ -15,7 +15,8 @@ CHUNK_ELEMENTS = {"cpu": 1 << 22, "cuda": 1 << 26}
 """Logits held at once, by device type: 16 MB of fp32 on a CPU, 256 MB on a GPU."""
 
 
-def _chunks(rows: int, vocab: int, device: torch.device) -> Iterator[slice]:
+def chunks(rows: int, vocab: int, device: torch.device) -> Iterator[slice]:
+    """Rows whose logits are held at once: pieces of the same size, but the last."""
     size = max(1, CHUNK_ELEMENTS.get(device.type, 1 << 24) // vocab)
     return (slice(start, min(start + size, rows)) for start in range(0, rows, size))
 
@@ -70,7 +71,7 @@ class _TokenNLL(torch.autograd.Function):
         wanted = graded and any(ctx.needs_input_grad[:3])
         gradients = _Gradients(hidden, weight, bias, dtype) if wanted else None
         low_hidden, low_weight = hidden.to(dtype), weight.to(dtype)
-        for rows in _chunks(len(hidden), len(weight), hidden.device):
+        for rows in chunks(len(hidden), len(weight), hidden.device):
             logits = _logits(low_hidden[rows], low_weight, bias)
             picked = logits.gather(1, targets[rows, None]).squeeze(1)
             exps, total, lse[rows] = _exponentials(logits)
@@ -100,7 +101,7 @@ class _TokenNLL(torch.autograd.Function):
                     *(None,) * 4,
                 )
         found = _Gradients(hidden, weight, bias, ctx.dtype)
-        for rows in _chunks(len(hidden), len(weight), hidden.device):
+        for rows in chunks(len(hidden), len(weight), hidden.device):
             exps = _logits(found.low_hidden[rows], found.low_weight, bias).sub_(lse[rows, None]).exp_()
             found.add(rows, exps, torch.ones_like(lse[rows]), targets[rows], upstream[rows])
         return found.hidden, found.weight, found.bias, *(None,) * 4
@@ -139,6 +140,6 @@ def token_argmax(
 ) -> Int[Tensor, " M"]:
     """The likeliest token at each of M positions."""
     best = torch.empty(len(hidden), dtype=torch.long, device=hidden.device)
-    for rows in _chunks(len(hidden), len(weight), hidden.device):
+    for rows in chunks(len(hidden), len(weight), hidden.device):
         best[rows] = _logits(hidden[rows], weight, bias).argmax(-1)
     return best

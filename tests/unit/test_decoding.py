@@ -15,7 +15,9 @@ from seqvae.data.store import TokenStore
 from seqvae.errors import SeqVAEError
 from seqvae.evaluation.passes import evaluating
 from seqvae.generation import decoding
-from seqvae.generation.decoding import DecodeConfig, _draw, decode
+from seqvae.generation.decoding import DecodeConfig, decode
+from seqvae.generation.next_token import draw, reshaped
+from seqvae.models import cross_entropy
 from seqvae.types import BOS, EOS, PAD, UNK
 
 GREEDY = DecodeConfig(strategy="greedy", max_length=12)
@@ -124,8 +126,8 @@ def test_when_ended_sentences_leave_changes_nothing(strategy, monkeypatch):
     model, z = small_model(scale=1.2), codes(31)
     config = DecodeConfig(strategy=strategy, max_length=17, beam_size=3)
     found, steps = [], []
-    step = model.decoder.step
-    monkeypatch.setattr(model.decoder, "step", lambda token, *rest: steps.append(len(token)) or step(token, *rest))
+    step = model.decoder.advance
+    monkeypatch.setattr(model.decoder, "advance", lambda token, *rest: steps.append(len(token)) or step(token, *rest))
     for every in (1, 5, 99):
         monkeypatch.setattr(decoding, "_TIDY_EVERY", {"cpu": every})
         steps.append(0)
@@ -167,9 +169,10 @@ def test_sampled_first_tokens_have_the_frequencies_of_the_model():
 LOGITS = torch.tensor([[2.0, 1.0, 0.0, -1.0, -math.inf]])
 
 
-def drawn(**config):
+def drawn(temperature=1.0, top_k=None, top_p=1.0):
     uniform = torch.linspace(0, 1 - 1e-9, 5000, dtype=torch.float64)
-    return set(_draw(LOGITS.expand(5000, -1), uniform, DecodeConfig(**config)).tolist())
+    shifted = (LOGITS - LOGITS.max()).double().expand(5000, -1) / temperature
+    return set(draw(reshaped(shifted, top_k=top_k, top_p=top_p), uniform)[:, 0].tolist())
 
 
 def test_top_k_and_top_p_keep_the_likeliest_tokens():
@@ -243,12 +246,55 @@ def test_a_sentence_that_never_ends_is_cut_and_marked(strategy):
 @pytest.mark.parametrize("strategy", ["greedy", "sample", "beam"])
 def test_sentences_that_have_ended_leave_the_computation(strategy, monkeypatch):
     model, rows = with_output_bias(EOS, 100.0), []
-    step = model.decoder.step
-    monkeypatch.setattr(model.decoder, "step", lambda token, *rest: rows.append(len(token)) or step(token, *rest))
+    step = model.decoder.advance
+    monkeypatch.setattr(model.decoder, "advance", lambda token, *rest: rows.append(len(token)) or step(token, *rest))
     found = decode(model, codes(5), DecodeConfig(strategy=strategy, max_length=9, beam_size=2))
     assert found.tokens == [[]] * 5
     assert found.truncated == [False] * 5
     assert len(rows) == 1
+
+
+def test_hypotheses_that_cannot_win_any_more_take_no_step(monkeypatch):
+    model, z, config = small_model(scale=1.0), codes(30), DecodeConfig(strategy="beam", beam_size=6, max_length=9)
+    step, rows = model.decoder.advance, []
+    monkeypatch.setattr(model.decoder, "advance", lambda token, *rest: rows.append(len(token)) or step(token, *rest))
+    found = decode(model, z, config)
+    assert rows[0] == 30  # the start is one hypothesis
+    few = sum(rows)
+    rows.clear()
+    monkeypatch.setattr(decoding, "_TIDY_EVERY", {"cpu": 99})  # never told before the end
+    every = decode(model, z, config)
+    assert found.tokens == every.tokens
+    np.testing.assert_allclose(found.log_probs, every.log_probs, atol=1e-5)
+    assert few < 0.6 * sum(rows)
+
+
+@pytest.mark.parametrize("strategy", ["greedy", "sample", "beam"])
+def test_how_many_rows_are_looked_at_together_changes_nothing(strategy, monkeypatch):
+    model, z, config = small_model(scale=1.0), codes(23), DecodeConfig(strategy=strategy, max_length=8)
+    together = decode(model, z, config, torch.Generator().manual_seed(1))
+    monkeypatch.setattr(cross_entropy, "CHUNK_ELEMENTS", {"cpu": 7 * model.vocab_size})
+    apart = decode(model, z, config, torch.Generator().manual_seed(1))
+    assert apart.tokens == together.tokens
+    np.testing.assert_allclose(apart.log_probs, together.log_probs, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [1, 127, 128, 129, 1000])
+def test_draws_are_those_of_the_running_sum_of_all_tokens(size):
+    random = torch.Generator().manual_seed(size)
+    probs = torch.rand(40, size, generator=random).masked_fill(torch.rand(40, size, generator=random) < 0.4, 0.0)
+    probs[:, size // 2] = 0.25  # none is empty
+    uniform = torch.rand(40, generator=random, dtype=torch.float64)
+    cdf = probs.double().cumsum(-1)
+    expected = torch.searchsorted(cdf, uniform[:, None] * cdf[:, -1:], right=True)
+    assert torch.equal(draw(probs, uniform), expected)
+
+
+def test_the_ends_of_the_interval_draw_tokens_that_have_a_probability():
+    probs = torch.zeros(2, 300)
+    probs[:, 130], probs[:, 140] = 1e-30, 0.7
+    uniform = torch.tensor([0.0, 1 - 2**-53], dtype=torch.float64)
+    assert draw(probs, uniform)[:, 0].tolist() == [130, 140]
 
 
 @pytest.mark.parametrize(

@@ -34,18 +34,25 @@ class Parrot(nn.Module):
         return z
 
 
-class Speech:
+class Speech(torch.nn.Module):
+    """What its output layer reads is the row and the place in it."""
+
     def __init__(self, ids):
+        super().__init__()
         self.ids = ids
+        self.output_weight = torch.zeros(WORDS.vocab_size, 2)
 
     def start(self, z):
         return Place(torch.zeros(len(z), dtype=torch.long))
 
-    def step(self, token, z, state):
-        logits = torch.zeros(len(z), WORDS.vocab_size)
-        for i, (row, place) in enumerate(zip(z[:, 0].int().tolist(), state.place.tolist(), strict=True)):
-            logits[i, self.ids[row][place]] = 9.0
-        return logits, Place(state.place + 1)
+    def advance(self, token, z, state):
+        return torch.stack([z[:, 0], state.place.float()], dim=1), Place(state.place + 1)
+
+    def logits(self, outputs, out):
+        out.zero_()
+        for i, (row, place) in enumerate(outputs.int().tolist()):
+            out[i, self.ids[row][place]] = 9.0
+        return out
 
 
 class Place:
