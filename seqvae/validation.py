@@ -238,9 +238,14 @@ def _path(details: ErrorDetails, data: Any, cls: type[BaseModel]) -> ValuePath:
         kinds = models_in(_annotation_at(cls, data, path))
         if len(kinds) > 1 and not tagged and isinstance(node, dict) and node.get(tag_of(kinds)) == part:
             tagged = True
-        elif part in node if isinstance(node, dict) else isinstance(node, list) and isinstance(part, int):
+        elif part in node if isinstance(node, dict) else isinstance(node, list) and part in range(len(node)):
             path, node, tagged = (*path, part), node[part], False
-    return (*path, details["loc"][-1]) if details["type"] == "missing" else path
+    return (*path, details["loc"][-1]) if details["type"] == "missing" and not _is_short(details) else path
+
+
+def _is_short(details: ErrorDetails) -> bool:
+    """Whether a list has fewer values than it should, which pydantic calls a missing field."""
+    return details["type"] == "missing" and isinstance(details["loc"][-1], int)
 
 
 def _mistake(
@@ -252,6 +257,10 @@ def _mistake(
     if kind == "extra_forbidden":
         hint = _suggest(path, document.data, cls)
         return SeqVAEError("E204", f"`{dotted}` is not a setting", where=_where(document, path, name, "key"), hint=hint)
+    if kind == "too_long" or _is_short(details):
+        what = f"`{dotted}` has too {'many' if kind == 'too_long' else 'few'} values: {_show(given)}"
+        where = _where(document, path, name, "value")
+        return SeqVAEError("E205", what, where=where, hint=_describe(path, document.data, cls))
     if kind == "missing":
         where = _where(document, path[:-1], name, "key")
         return SeqVAEError("E205", f"`{dotted}` is missing", where=where, hint=_describe(path, document.data, cls))

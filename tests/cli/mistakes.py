@@ -123,6 +123,8 @@ CONFIG = [
     Mistake(name="set-unknown-name", command="train --config small.yaml --set train.stpes=3"),
     Mistake(name="set-unknown-section", command="train --config small.yaml --set trian.steps=3"),
     Mistake(name="set-wrong-value", command="train --config small.yaml --set train.steps=many"),
+    Mistake(name="set-too-few-values", command="train --config small.yaml --set train.optimizer.betas=[]"),
+    Mistake(name="set-too-many-values", command="train --config small.yaml --set train.optimizer.betas=[1,2,3]"),
     Mistake(name="set-below-a-value", command="train --config small.yaml --set train.seed.x=3"),
     Mistake(name="set-no-value", command="train --config small.yaml --set train.steps="),
     Mistake(name="set-comment-in-the-value", command="train --config small.yaml --set 'data.train=a.txt # mine'"),
