@@ -2,7 +2,7 @@
 
     python -m benchmarks.fuzz --cases 100000 --training-cases 2000 --jobs 2 --out benchmarks/results/fuzz.md
 
-``--cases`` are those of each kind (what parses, command lines, what loads, what decodes), dealt to the targets of that
+``--cases`` are those of each kind (what parses, command lines, what loads), dealt to the targets of that
 kind. Cases are drawn by Hypothesis; each batch runs in a process of its own, with a seed of its own, so that a case
 that takes the process down is found as well. A finding is whatever is not an answer and not an error as documented: it
 is shown in its smallest form and the run goes on with the next batch.

@@ -38,7 +38,7 @@ class Target:
     """``cases`` are drawn, ``check`` holds each; ``guided`` where few cases get past the first look by chance."""
 
     name: str
-    kind: Literal["parser", "command line", "loader", "decoding", "training"]
+    kind: Literal["parser", "command line", "loader", "training"]
     cases: st.SearchStrategy
     check: Check
     guided: bool = False

@@ -178,6 +178,6 @@ TARGETS = [
         check=check_codes,
         guided=True,
     ),
-    Target(name="decodings", kind="decoding", cases=decodings(), check=check_decoding),
+    Target(name="decodings", kind="parser", cases=decodings(), check=check_decoding),
     Target(name="trainings", kind="training", cases=trainings(), check=check_training),
 ]
