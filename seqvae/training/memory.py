@@ -7,11 +7,14 @@ cut would change what it computes, and the run ends instead.
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import torch
 
+from seqvae.data.batching import collate, evaluation_plan
 from seqvae.errors import SeqVAEError, is_out_of_memory
+from seqvae.evaluation.passes import evaluating
 from seqvae.training import state as states
 from seqvae.training.stage import Stage
 from seqvae.training.task import Task
@@ -22,6 +25,9 @@ if TYPE_CHECKING:
     from seqvae.training.trainer import Trainer
 
 Found = TypeVar("Found")
+
+VALIDATION_TOKENS = 16_384
+"""Tokens of a batch of validation, padding included, where the memory holds them."""
 
 _OPTIMIZER_COPIES = 2
 """Tensors of the size of each parameter that an optimizer keeps from its first step on, at most."""
@@ -81,8 +87,14 @@ def within_memory(trainer: "Trainer", batches: Sequence[Batch], compute: Callabl
         states.restore_random({"noise": trainer.noise}, random, device)
 
 
+def validation_tokens(trainer: "Trainer") -> int:
+    """Tokens of a batch of validation: its numbers do not depend on them, but for rounding."""
+    return min(VALIDATION_TOKENS, most_tokens(trainer) or VALIDATION_TOKENS)
+
+
 def try_largest(trainer: "Trainer") -> None:
-    """One forward and backward pass of the batch that needs the most memory, for each phase, changing nothing.
+    """One forward and backward pass of the batch that needs the most memory, for each phase, and one batch of
+    validation; nothing is changed by them.
 
     Where it does not fit, `Progress.micro_tokens` is set for the run; errors as those of `within_memory`, alike in all
     processes.
@@ -95,28 +107,55 @@ def try_largest(trainer: "Trainer") -> None:
         stage = Stage(phase, model, trainer.stage.epoch_steps)
         batch = pieces([task.batch(task.largest_rows())], most_tokens(trainer))[-1]
         sentences = len(batch)
-        while sentences > 0 and not _fits(model, stage, _part(batch, len(batch) - sentences, len(batch)), task):
+        while sentences > 0:
+            part = _part(batch, len(batch) - sentences, len(batch))
+            if _fits(model, device, partial(_passes, stage, part, task)):
+                break
             sentences //= 2
         own = states.NEVER if sentences == len(batch) else sentences * batch.tokens.shape[1]
         tokens = min(int(each) for each in trainer.world.gather(torch.tensor([own])))
         if tokens < states.NEVER:
             _cut_to(trainer, tokens, batch, stage)
+    _try_validation(trainer)
     model.refiners = refiners
     for buffer, before in buffers:
         buffer.copy_(before)
     states.restore_random({"noise": trainer.noise}, random, device)
 
 
-def _fits(model: "SeqVAE", stage: Stage, batch: Batch, task: Task) -> bool:
-    """Whether the memory holds an update of the batch. Nothing of it is left behind."""
+def _try_validation(trainer: "Trainer") -> None:
+    """A forward pass of the largest batch of validation, which is cut as those of training are."""
+    task, model, tokens = trainer.task, trainer.model, validation_tokens(trainer)
+    store = task.stores["valid"]
+
+    def largest(tokens: int) -> Batch:
+        plan = evaluation_plan(store.lengths, batch_tokens=tokens)
+        return collate(store, max(plan, key=lambda rows: len(rows) * store.lengths[rows[-1]]))
+
+    def passes() -> None:
+        with evaluating(model), task.runtime.autocast():
+            model.terms(largest(tokens).to(task.runtime.device))
+
+    while not _fits(model, task.runtime.device, passes):
+        if len(batch := largest(tokens)) == 1:
+            raise _too_large(batch, task, "valid")
+        tokens = len(batch) // 2 * batch.tokens.shape[1]
+    found = min(int(each) for each in trainer.world.gather(torch.tensor([tokens])))
+    if found < validation_tokens(trainer):
+        trainer.progress.micro_tokens = found
+        _tell(trainer, found)
+
+
+def _fits(model: "SeqVAE", device: torch.device, passes: Callable[[], None]) -> bool:
+    """Whether the memory holds what ``passes`` computes. Nothing of it is left behind."""
     try:
-        _passes(stage, batch, task)
+        passes()
         fits = True
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
         fits = False
-    _release(model, task.runtime.device)
+    _release(model, device)
     return fits
 
 
@@ -138,7 +177,7 @@ def _cut_to(trainer: "Trainer", tokens: int, batch: Batch, stage: Stage) -> None
     """From here on batches of more tokens are cut. ``batch``: the one that was too large."""
     longest = batch.tokens.shape[1]
     if tokens == 0:
-        raise _too_large(batch, trainer.task)
+        raise _too_large(batch, trainer.task, "train")
     if (method := _coupling(trainer.model, stage)) is not None:
         batches = f"`data.batch_size={tokens // longest}`"
         batches = batches if trainer.task.data.batch_tokens is None else f"`data.batch_tokens={tokens}`"
@@ -149,6 +188,10 @@ def _cut_to(trainer: "Trainer", tokens: int, batch: Batch, stage: Stage) -> None
             hint=f"set {batches}, or `train.micro_tokens={tokens}` to have it look at smaller pieces",
         )
     trainer.progress.micro_tokens = tokens
+    _tell(trainer, tokens)
+
+
+def _tell(trainer: "Trainer", tokens: int) -> None:
     trainer.note(
         f"memory ran out: batches of more than {tokens:,} tokens, padding included, are cut from here on; "
         "updates stay those of whole batches",
@@ -163,10 +206,11 @@ def _coupling(model: "SeqVAE", stage: Stage) -> str | None:
     return next((f"`{one.name}`" for one in stage.objective.strategies if one.couples_sentences), None)
 
 
-def _too_large(batch: Batch, task: Task) -> SeqVAEError:
+def _too_large(batch: Batch, task: Task, split: Literal["train", "valid"]) -> SeqVAEError:
     """One sentence alone is more than the memory holds: its place in the text."""
-    row, store = int(batch.rows[batch.lengths.argmax()]), task.stores["train"]
-    place = f"{task.data.train}:{store.lines[row]}" if task.data.train else f"{task.data.corpus}, train, row {row}"
+    row, store = int(batch.rows[batch.lengths.argmax()]), task.stores[split]
+    file = getattr(task.data, split) or task.data.train  # without a file of its own, validation is a part of training
+    place = f"{file}:{store.lines[row]}" if file else f"{task.data.corpus}, {split}, row {row}"
     return SeqVAEError(
         "E602",
         f"out of memory by one sentence alone, of {int(batch.lengths.max())} tokens",

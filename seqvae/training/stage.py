@@ -117,16 +117,19 @@ class Stage:
         for optimizer in self.optimizers.values():
             optimizer.step()
 
-    def metrics(self, model: SeqVAE, store: TokenStore, seed: int) -> dict[str, float | int | None]:
+    def metrics(self, model: SeqVAE, store: TokenStore, seed: int, batch_tokens: int) -> dict[str, float | int | None]:
         """The quick metrics of a validation, and what the monitor and the strategies need beside them.
 
         The ranks share the work and get the same numbers.
         """
         share = {"rank": self._world.rank, "world": self._world.size, "gather": self._world.gather}
-        quick = quick_metrics(model, store, seed=seed, noiseless=self.noiseless, **share)
-        return quick | self.further_metrics(model, store, seed)
+        settings = {"seed": seed, "batch_tokens": batch_tokens, "noiseless": self.noiseless}
+        quick = quick_metrics(model, store, **settings, **share)
+        return quick | self.further_metrics(model, store, seed, batch_tokens)
 
-    def further_metrics(self, model: SeqVAE, store: TokenStore, seed: int) -> dict[str, float | None]:
+    def further_metrics(
+        self, model: SeqVAE, store: TokenStore, seed: int, batch_tokens: int
+    ) -> dict[str, float | None]:
         """What the monitor and the strategies need beside the quick metrics, in nats; only that is computed.
 
         ``iw_nats``: the bound of as many samples as in training; ``mi_nats``: None without a noisy code. It compares
@@ -134,7 +137,7 @@ class Stage:
         """
         found: dict[str, float | None] = {}
         if self.monitor == "iw":
-            share = {"rank": self._world.rank, "world": self._world.size}
+            share = {"rank": self._world.rank, "world": self._world.size, "batch_tokens": batch_tokens}
             bound = elbo_and_iw(model, store, samples=self.phase.samples, seed=seed, **share)
             sums = self._world.gather(torch.tensor([bound.iw.sum()]))
             found["iw_nats"] = float(sum(sums)) / len(store)

@@ -12,7 +12,7 @@ from seqvae.objectives.base import PARTS
 from seqvae.training import snapshot
 from seqvae.training import state as states
 from seqvae.training.divergence import kept, symptoms, way_back
-from seqvae.training.memory import try_largest, within_memory
+from seqvae.training.memory import try_largest, validation_tokens, within_memory
 from seqvae.training.pace import Pace
 from seqvae.training.runtime import StopSignals
 from seqvae.training.settings import PlateauConfig
@@ -179,7 +179,9 @@ class Trainer:
     def _validate(self) -> None:
         self.world.align(self.model)  # running averages were each rank's own
         with self.task.runtime.autocast():
-            metrics = self.stage.metrics(self.model, self.task.stores["valid"], self.config.seed)
+            metrics = self.stage.metrics(
+                self.model, self.task.stores["valid"], self.config.seed, validation_tokens(self)
+            )
         value = metrics[f"{self.stage.monitor}_nats"]
         improved = self.progress.record_validation(value)
         if improved:

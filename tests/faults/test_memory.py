@@ -49,14 +49,14 @@ def _quiet(monkeypatch):
 
 
 class Allocator:
-    """Memory for so many tokens at once in training; ``later``: as much as one likes until then (in passes)."""
+    """Memory for so many tokens at once in training, or out of it; ``later``: as much as one likes until then."""
 
-    def __init__(self, monkeypatch, most: int, later: int = 0, error=None):
+    def __init__(self, monkeypatch, most: int, later: int = 0, error=None, *, training=True):
         self.sizes, self.most, self.later, terms = [], most, later, SeqVAE.terms
         self.error = error or torch.OutOfMemoryError("tried to allocate 3 GiB")
 
         def limited(model, batch, *args, **kwargs):
-            if model.training:
+            if model.training == training:
                 self.sizes.append(batch.tokens.numel())
                 if batch.tokens.numel() > self.most and len(self.sizes) > self.later:
                     raise self.error
@@ -184,6 +184,32 @@ def test_a_resumed_run_begins_with_the_split(tmp_path, monkeypatch):
     assert second.task.observe.of("note") == []
     assert bytes_of(second.model.state_dict()) == bytes_of(expected)
     assert first.task.observe.timeless() + second.task.observe.timeless() == whole.task.observe.timeless()
+
+
+def test_validation_is_tried_at_the_start_and_cut_where_it_does_not_fit(tmp_path, monkeypatch):
+    whole = quiet(tmp_path / "whole")
+    expected = weights_after(whole)
+    trainer = quiet(tmp_path / "cut")
+    allocator = Allocator(monkeypatch, most=50, training=False)
+    assert_close(weights_after(trainer), expected)
+    (note,) = trainer.task.observe.of("note")
+    assert note["step"] == 0
+    assert note["micro_tokens"] <= 50
+    fits = [size <= 50 for size in allocator.sizes]
+    assert not fits[0]
+    assert all(fits[fits.index(True) :]), "it is found by the trial alone"
+    for found, usual in zip(trainer.task.observe.of("valid"), whole.task.observe.of("valid"), strict=True):
+        assert found["rec_nats"] == pytest.approx(usual["rec_nats"], rel=1e-5)
+
+
+def test_one_sentence_of_validation_too_large_names_its_row(tmp_path, monkeypatch):
+    Allocator(monkeypatch, most=8, training=False)
+    trainer = quiet(tmp_path)
+    with pytest.raises(SeqVAEError) as caught:
+        trainer.fit()
+    assert (caught.value.code, caught.value.exit_code) == ("E602", 6)
+    row = int(caught.value.where.rpartition("valid, row ")[2])
+    assert trainer.task.stores["valid"].lengths[row] == 9
 
 
 @pytest.mark.parametrize("later", [0, 9])

@@ -110,7 +110,7 @@ def test_a_run_cut_before_and_after_the_end_of_the_inner_loop_goes_on_bit_by_bit
     """Mutual information is made to fall at the third validation, and is measured once in each."""
     monkeypatch.setattr(
         "seqvae.training.stage.Stage.further_metrics",
-        lambda self, model, store, seed: {"mi_nats": {3: 1.0, 6: 2.0}.get(self._step(), 1.5)},
+        lambda self, model, store, seed, batch_tokens: {"mi_nats": {3: 1.0, 6: 2.0}.get(self._step(), 1.5)},
     )
     config = AggressiveConfig(inner_steps=4, window=2)
     changes = {"train": {"steps": 13, "validate_every": 3}}
