@@ -49,7 +49,9 @@ class Life:
     """One process: seconds since its first update, and what it held then."""
 
     seconds: list[float] = field(default_factory=list)
-    rss_mb: list[float] = field(default_factory=list)
+    own_mb: list[float] = field(default_factory=list)
+    mapped_mb: list[float] = field(default_factory=list)
+    """Of files, the corpus above all: pages that came in as they were read, and that the system may take back."""
     files: list[int] = field(default_factory=list)
     threads: list[int] = field(default_factory=list)
     end: str = ""
@@ -126,22 +128,23 @@ def look(pid: int, second: float, life: Life) -> None:
     try:
         status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
         files = len(os.listdir(f"/proc/{pid}/fd"))
-        rss_mb = int(status["VmRSS"].split()[0]) / 1024
+        own, mapped = (int(status[name].split()[0]) / 1024 for name in ("RssAnon", "RssFile"))
     except (OSError, KeyError):
         return
     life.seconds.append(second)
-    life.rss_mb.append(rss_mb)
+    life.own_mb.append(own)
+    life.mapped_mb.append(mapped)
     life.files.append(files)
     life.threads.append(int(status["Threads"]))
 
 
 def slope(lives: Sequence[Life], warm_up_s: float) -> tuple[float, float]:
-    """Growth of memory in MB an hour, and its standard error: least squares, with a level for each process."""
+    """Growth of a process's own memory in MB an hour, and its standard error: least squares, with a level for each."""
     seconds, sizes, levels = [], [], 0
     for life in lives:
         warm = np.array(life.seconds) > warm_up_s
         if warm.sum() > 2:
-            x, y = np.array(life.seconds)[warm], np.array(life.rss_mb)[warm]
+            x, y = np.array(life.seconds)[warm], np.array(life.own_mb)[warm]
             seconds.append(x - x.mean())
             sizes.append(y - y.mean())
             levels += 1
@@ -208,7 +211,7 @@ def page(soak: Soak, arguments: argparse.Namespace) -> str:
     steps = [event["step"] for event in metrics]
     warm_up_s = WARM_UP * arguments.kill_every
     growth, error = slope(soak.lives, warm_up_s)
-    held = [life for life in soak.lives if life.rss_mb]
+    held = [life for life in soak.lives if life.own_mb]
     kills = sum(life.end == signal.SIGKILL.name for life in soak.lives)
     rows = [
         ["sentences", f"{arguments.lines:,}"],
@@ -217,11 +220,12 @@ def page(soak: Soak, arguments: argparse.Namespace) -> str:
         ["SIGKILLs", str(kills)],
         ["updates in order, none twice", "yes" if steps == sorted(set(steps)) else "NO"],
         ["updates made again after kills", f"{soak.redone:,}"],
+        ["a process's own memory, first and most", _first_and_most([life.own_mb for life in held])],
+        ["pages of files that are mapped, first and most", _first_and_most([life.mapped_mb for life in held])],
         [
-            "memory of a process, first and most",
-            f"{held[0].rss_mb[0]:,.0f}, {max(max(x.rss_mb) for x in held):,.0f} MB",
+            f"growth of own memory from {warm_up_s:g} s after the first update on",
+            f"{growth:+.1f} ± {error:.1f} MB an hour",
         ],
-        [f"growth of memory from {warm_up_s:g} s after the first update on", f"{growth:+.1f} ± {error:.1f} MB an hour"],
         ["open files, most at the end of a process", str(max(life.files[-1] for life in held))],
         ["open files, most at the beginning of one", str(max(life.files[0] for life in held))],
         ["threads, most", str(max(max(life.threads) for life in held))],
@@ -239,6 +243,10 @@ def page(soak: Soak, arguments: argparse.Namespace) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _first_and_most(sizes: Sequence[Sequence[float]]) -> str:
+    return f"{sizes[0][0]:,.0f}, {max(map(max, sizes)):,.0f} MB"
 
 
 def main() -> None:
