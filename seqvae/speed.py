@@ -65,7 +65,7 @@ class Rehearsal(Trainer):
 
     def apply(self) -> None:
         """The end of an update once more: its gradients are clipped, checked and applied."""
-        self.stage.apply(self.progress, self.loss, self.config.clip_norm, self.batch)
+        self.stage.apply(self.progress, self.stage.clip(self.loss, self.config.clip_norm))
 
 
 @dataclass(frozen=True, kw_only=True)

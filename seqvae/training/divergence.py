@@ -1,10 +1,12 @@
 """An update that is not finite: kept for study, and gone back from where the settings say so; and what comes before."""
 
-import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
+from jaxtyping import Bool
+from torch import Tensor
 
 from seqvae import gaussian
 from seqvae.errors import SeqVAEError
@@ -19,47 +21,92 @@ if TYPE_CHECKING:
 CODE = "E501"
 
 
-@contextlib.contextmanager
-def kept(trainer: "Trainer", batches: Sequence[Batch], terms: Terms) -> Iterator[None]:
-    """Where the block raises E501: weights, gradients and batches of the update that was not applied go to a folder.
+_LATER = {"cuda"}
+"""Types of device whose answer is not waited for at every update."""
 
-    ``state.json`` names the rows, the norm of each gradient, and rec and kl of each sentence of the last micro-batch
-    (``terms``); a number that is not finite is null there.
+
+@dataclass(frozen=True, kw_only=True)
+class Update:
+    """What is needed to tell of an update that was not finite. ``terms`` are those of its last micro-batch."""
+
+    step: int
+    lr: float
+    loss: Tensor
+    batches: Sequence[Batch]
+    terms: Terms
+    gradients: Mapping[str, Tensor]
+    finite: Bool[Tensor, ""]
+
+
+class Watch:
+    """No update that is not finite is applied: E501 is raised, and what it was is kept.
+
+    On a CPU it is raised before the optimizers make their step. On a GPU the host does not wait for the answer: the
+    optimizers, which are fused there, leave the step out by themselves, and the error is raised at the next update, or
+    before anything is measured or saved.
     """
-    try:
-        yield
-    except SeqVAEError as error:
-        if error.code == CODE and trainer.world.rank == 0:
+
+    def __init__(self) -> None:
+        self._open: Update | None = None
+        self.found_at = 0
+        """The update, from 1, that was not finite."""
+
+    def look(self, trainer: "Trainer", update: Update) -> Bool[Tensor, ""] | None:
+        """What the optimizers have to be told: nothing where the update is known to be finite."""
+        self.settle(trainer)
+        self._open = update
+        if update.finite.device.type in _LATER:
+            return update.finite
+        self.settle(trainer)
+        return None
+
+    def settle(self, trainer: "Trainer") -> None:
+        """Raises E501 where the last update was not finite.
+
+        Its weights, gradients and batches go to a folder, whose ``state.json`` names the rows, the norm of each
+        gradient, and rec and kl of each sentence of the last micro-batch; a number that is not finite is null there.
+        """
+        update, self._open = self._open, None
+        if update is None or update.finite:
+            return
+        self.found_at = update.step
+        if trainer.world.rank == 0:
             try:
-                _write(trainer, batches, terms)
+                _write(trainer, update)
             except SeqVAEError as failed:  # of the disk: what is to be told is the divergence
                 trainer.note(f"what diverged could not be kept: {failed.what}")
-        raise
+        raise SeqVAEError(
+            CODE,
+            f"the loss or its gradient is not finite at step {update.step}; the update was not applied",
+            where=f"train, rows {update.batches[-1].rows[:8].tolist()} and on",
+            hint="lower `train.optimizer.lr` or `train.clip_norm`"
+            + (", or set `train.on_divergence=rollback`" if trainer.config.on_divergence == "stop" else "")
+            + "; the last checkpoint is intact",
+        )
 
 
-def _write(trainer: "Trainer", batches: Sequence[Batch], terms: Terms) -> None:
-    parameters = dict(trainer.model.named_parameters())
-    gradients = {name: each.grad for name, each in parameters.items() if each.grad is not None}
-    rows = [batch.rows.tolist() for batch in batches]
+def _write(trainer: "Trainer", update: Update) -> None:
+    rows = [batch.rows.tolist() for batch in update.batches]
     state = {
         "schema_version": storage.SCHEMA_VERSION,
-        "step": trainer.progress.step + 1,
+        "step": update.step,
         "phase": trainer.stage.phase.name,
-        "lr": trainer.stage.learning_rate(trainer.progress),
-        "loss": float(trainer.loss),
+        "lr": update.lr,
+        "loss": float(update.loss),
         "rows": rows,
-        "gradient_norms": {name: float(gradient.norm()) for name, gradient in gradients.items()},
+        "gradient_norms": {name: float(gradient.norm()) for name, gradient in update.gradients.items()},
         "last": {
-            "rows": rows[-1][-terms.rec.shape[1] :],
-            "rec_nats": terms.rec.detach().mean(0).tolist(),
-            "kl_nats": terms.kl.detach().tolist(),
+            "rows": rows[-1][-update.terms.rec.shape[1] :],
+            "rec_nats": update.terms.rec.detach().mean(0).tolist(),
+            "kl_nats": update.terms.kl.detach().tolist(),
         },
     }
-    texts = {f"{index}.{name}": getattr(b, name) for index, b in enumerate(batches) for name in ("tokens", "lengths")}
-    folder = states.place(trainer.task.checkpoints.with_name(DIVERGED), trainer.progress.step + 1)
+    batches = enumerate(update.batches)
+    texts = {f"{index}.{name}": getattr(batch, name) for index, batch in batches for name in ("tokens", "lengths")}
+    folder = states.place(trainer.task.checkpoints.with_name(DIVERGED), update.step)
     with storage.atomic_folder(folder) as temporary:
         storage.save_tensors(temporary / "model.safetensors", trainer.model.state_dict())
-        storage.save_tensors(temporary / "gradients.safetensors", gradients)
+        storage.save_tensors(temporary / "gradients.safetensors", update.gradients)
         storage.save_tensors(temporary / "batches.safetensors", texts)
         storage.write_json(temporary / "state.json", state)
 

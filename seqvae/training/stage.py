@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 import torch
+from jaxtyping import Bool
 from torch import Tensor
 
 from seqvae.data.batching import smallest_batch
@@ -18,7 +19,6 @@ from seqvae.training.optim import build_optimizer, learning_rate
 from seqvae.training.phases import Phase
 from seqvae.training.settings import PlateauConfig
 from seqvae.training.state import NEVER, Progress
-from seqvae.types import Batch
 
 _MI_SENTENCES = 5_000
 """Most sentences of a validation's mutual information, whose cost is the square."""
@@ -96,25 +96,19 @@ class Stage:
                 return strategy.monitor
         return "rec" if self.objective.kl_weight(self.steps) == 0 else "elbo"
 
-    def apply(self, progress: Progress, loss: Tensor, clip_norm: float, batch: Batch) -> None:
-        """Clip the gradients and let every optimizer make its step.
-
-        SeqVAEError (E501) where ``loss``, of the ``batch`` and what came before it, or a gradient is not finite;
-        nothing is changed then.
-        """
+    def clip(self, loss: Tensor, clip_norm: float) -> Bool[Tensor, ""]:
+        """Clip the gradients. Whether they and the loss are finite, on their device: the host need not wait."""
         norm = torch.nn.utils.clip_grad_norm_(self.main_parameters, clip_norm)
         others = [p.grad for p in self.objective.parameters() if p.grad is not None]
-        if not torch.isfinite(norm + loss + torch.nn.utils.get_total_norm(others)):
-            raise SeqVAEError(
-                "E501",
-                f"the loss or its gradient is not finite at step {progress.step + 1}; the update was not applied",
-                where=f"train, rows {batch.rows[:8].tolist()} and on",
-                hint="lower `train.optimizer.lr` or `train.clip_norm`, or set `train.on_divergence=rollback`; the last "
-                "checkpoint is intact",
-            )
+        return torch.isfinite(norm + loss + torch.nn.utils.get_total_norm(others))
+
+    def apply(self, progress: Progress, finite: Bool[Tensor, ""] | None = None) -> None:
+        """Let every optimizer make its step; where ``finite`` is given and False, the fused ones leave it out."""
         for group in self.optimizers["main"].param_groups:
             group["lr"] = self.learning_rate(progress)
         for optimizer in self.optimizers.values():
+            if finite is not None:  # as torch.amp.GradScaler tells them
+                optimizer.grad_scale, optimizer.found_inf = None, (~finite).float()
             optimizer.step()
 
     def metrics(self, model: SeqVAE, store: TokenStore, seed: int, batch_tokens: int) -> dict[str, float | int | None]:

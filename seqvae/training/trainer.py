@@ -11,7 +11,7 @@ from seqvae.models.vae import SeqVAE
 from seqvae.objectives.base import PARTS
 from seqvae.training import snapshot
 from seqvae.training import state as states
-from seqvae.training.divergence import kept, symptoms, way_back
+from seqvae.training.divergence import Update, Watch, symptoms, way_back
 from seqvae.training.memory import try_largest, validation_tokens, within_memory
 from seqvae.training.pace import Pace
 from seqvae.training.runtime import StopSignals
@@ -33,7 +33,7 @@ class Trainer:
         # Since the log's last line: rec, kl, sentences, tokens. On the device: one transfer a line, not four a step.
         self.sums = torch.zeros(4, dtype=torch.float32 if device.type == "mps" else torch.float64, device=device)
         self.loss = self.tokens = torch.zeros(())
-        self.pace = Pace()
+        self.pace, self.watch = Pace(), Watch()
 
     # What strategies see of the loop (objectives.base.Loop).
 
@@ -120,8 +120,16 @@ class Trainer:
                 for module in modules:
                     module.zero_grad(set_to_none=True)
         self.loss, counts = self.world.total(total, counts)
-        with kept(self, batches, terms):
-            self.stage.apply(self.progress, self.loss, self.config.clip_norm, batches[-1])
+        update = Update(
+            step=self.progress.step + 1,
+            lr=self.stage.learning_rate(self.progress),
+            loss=self.loss,
+            batches=batches,
+            terms=terms,
+            gradients={name: p.grad for name, p in self.model.named_parameters() if p.grad is not None},
+            finite=self.stage.clip(self.loss, self.config.clip_norm),
+        )
+        self.stage.apply(self.progress, self.watch.look(self, update))
         self.sums += counts
         self.tokens = counts[3]
         return terms
@@ -177,6 +185,7 @@ class Trainer:
     # Validation, and what follows from it.
 
     def _validate(self) -> None:
+        self.watch.settle(self)
         self.world.align(self.model)  # running averages were each rank's own
         with self.task.runtime.autocast():
             metrics = self.stage.metrics(
@@ -197,6 +206,7 @@ class Trainer:
             self.note(f"learning rate lowered to {self.stage.learning_rate(self.progress):g}")
 
     def _log(self, terms: Terms) -> None:
+        self.watch.settle(self)
         rec, kl, sentences, tokens = self.sums.tolist()
         self._emit(
             "train",
@@ -224,6 +234,7 @@ class Trainer:
     # Checkpoints.
 
     def _save(self) -> None:
+        self.watch.settle(self)
         checkpoint = snapshot.taken(self)
         if self.world.rank == 0:
             written = states.place(self.task.checkpoints, self.progress.step)
@@ -237,9 +248,10 @@ class Trainer:
         snapshot.put_back(self, checkpoint)
 
     def _go_back(self, checkpoint: states.Checkpoint) -> None:
-        diverged_at = self.progress.step + 1
         self._restore(checkpoint)
         scale = self.progress.lr_scale
-        self.note(f"diverged at update {diverged_at:,}: back to {self.step:,}, with {scale:g} of the learning rate")
+        self.note(
+            f"diverged at update {self.watch.found_at:,}: back to {self.step:,}, with {scale:g} of the learning rate"
+        )
         self._save()
         self.pace.restart(float(self.sums[3]))
