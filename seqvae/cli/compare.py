@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from seqvae.cli import completion
-from seqvae.cli.console import emit_json, emit_lines, run_verb
+from seqvae.cli.console import emit_json, emit_lines, run_verb, say
 from seqvae.cli.options import MeasuredOption, Split, measured_split, run_config
 from seqvae.errors import SeqVAEError
 
@@ -44,6 +44,7 @@ def compare(
     """
     from seqvae.evaluation.comparison import compare as put_together
 
+    runs = _each_once(runs)
     split = measured_split(runs, split)
     measured = _measured(runs, split)
     named = None if metrics is None else [name.strip() for name in metrics.split(",")]
@@ -59,6 +60,14 @@ def compare(
         "table": lambda: _print_table(found, shown),
     }
     printers[form]()
+
+
+def _each_once(runs: Sequence[Path]) -> list[Path]:
+    """A run that is named twice is no second seed."""
+    found = list({run.resolve(): run for run in reversed(runs)}.values())[::-1]
+    if len(found) < len(runs):
+        say("note     a run that is named twice counts once")
+    return found
 
 
 def _measured(runs: Sequence[Path], split: Split) -> "list[Measured]":

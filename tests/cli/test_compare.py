@@ -41,6 +41,14 @@ def test_seeds_are_grouped_and_differences_have_their_noise(verb, runs):
     assert found["groups"][1]["settings"]["model.latent_dim"] == [3, 0]
 
 
+def test_a_run_that_is_named_twice_is_no_second_seed(verb, runs):
+    first, _, third = runs
+    result = verb("compare", first, third, f"{third}/../{Path(first).name}", "--format", "json")
+    assert result.exit_code == 0, result.stderr
+    assert [group["runs"] for group in json.loads(result.stdout)["groups"]] == [[first], [third]]
+    assert result.stderr == "note     a run that is named twice counts once\n"
+
+
 def test_every_format_has_every_group_and_the_differences(verb, runs, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     table = verb("compare", *runs).stdout
