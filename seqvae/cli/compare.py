@@ -64,10 +64,12 @@ def compare(
 
 def _each_once(runs: Sequence[Path]) -> list[Path]:
     """A run that is named twice is no second seed."""
-    found = list({run.resolve(): run for run in reversed(runs)}.values())[::-1]
+    found: dict[Path, Path] = {}
+    for run in runs:
+        found.setdefault(run.resolve(), run)
     if len(found) < len(runs):
         say("note     a run that is named twice counts once")
-    return found
+    return list(found.values())
 
 
 def _measured(runs: Sequence[Path], split: Split) -> "list[Measured]":
