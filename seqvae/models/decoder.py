@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
 from seqvae import gaussian
+from seqvae.models.dropout import OVER, DropoutOver, make_dropout
 from seqvae.models.recurrent import NETWORKS, Cell, run_causal
 
 
@@ -22,6 +23,7 @@ class DecoderConfig(BaseModel):
     layers: int = Field(1, ge=1, le=64, description="recurrent layers")
     dropout_in: float = Field(0.5, ge=0, lt=1, description="dropout rate on the token embeddings")
     dropout_out: float = Field(0.5, ge=0, lt=1, description="dropout rate on the outputs of the recurrent layers")
+    dropout_over: DropoutOver = Field("tokens", description=OVER)
     z_to_state: bool = Field(True, description="z sets the initial state: h0 = tanh(W z), and c0 = W z of an LSTM")
     z_to_input: bool = Field(True, description="z is concatenated to the embedding at every step")
     z_to_output: bool = Field(False, description="W z is added to what the output layer reads at every step")
@@ -76,7 +78,8 @@ class Decoder(nn.Module):
         size = config.hidden * config.layers
         self.state = nn.Linear(latent_dim, size, bias=False) if config.z_to_state and latent_dim > 0 else None
         self.skip = nn.Linear(latent_dim, config.hidden, bias=False) if config.z_to_output and latent_dim > 0 else None
-        self.dropout_in, self.dropout_out = nn.Dropout(config.dropout_in), nn.Dropout(config.dropout_out)
+        self.dropout_in = make_dropout(config.dropout_in, config.dropout_over)
+        self.dropout_out = make_dropout(config.dropout_out, config.dropout_over)
         self.output = None if config.tie_weights else nn.Linear(config.hidden, vocab_size, bias=False)
         self.output_bias = nn.Parameter(torch.zeros(vocab_size)) if config.output_bias else None
 

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from seqvae import gaussian
+from seqvae.models.dropout import OVER, DropoutOver, make_dropout
 from seqvae.models.recurrent import Cell, SentenceNetwork
 
 
@@ -26,6 +27,7 @@ class EncoderConfig(BaseModel):
         description="what represents the sentence: the state after its last token, or the mean or maximum of all",
     )
     dropout: float = Field(0.0, ge=0, lt=1, description="dropout rate on the token embeddings")
+    dropout_over: DropoutOver = Field("tokens", description=OVER)
 
 
 class Encoder(nn.Module):
@@ -35,7 +37,7 @@ class Encoder(nn.Module):
         super().__init__()
         self.config = config
         self.embedding = nn.Embedding(vocab_size, config.embedding)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = make_dropout(config.dropout, config.dropout_over)
         network = SentenceNetwork(
             cell=config.cell,
             inputs=config.embedding,

@@ -112,6 +112,13 @@ class TrainConfig(_Settings):
     schedule: ScheduleConfig = Field(ConstantConfig(), description="constant, cosine or plateau, with its settings")
     clip_norm: float = Field(5.0, gt=0, description="largest joint norm of the gradients")
     accumulate: int = Field(1, ge=1, description="batches summed into one update")
+    average_decay: float | None = Field(
+        None,
+        ge=0,
+        lt=1,
+        description="an exponential moving average of the weights over the updates of a phase, with this decay, is what"
+        " is validated, kept and saved; null: the weights themselves",
+    )
     micro_tokens: int | None = Field(
         None,
         ge=1,

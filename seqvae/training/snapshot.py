@@ -13,7 +13,8 @@ def taken(trainer: "Trainer") -> states.Checkpoint:
     """All of it, as it is now. Every rank has to ask; that of rank 0 has the random states of all."""
     random = states.random_tensors({"noise": trainer.noise}, trainer.task.runtime.device)
     training = {"sums": trainer.sums} | trainer.world.collected(random)
-    training |= states.strategy_tensors(trainer.objective.strategies) | states.optimizer_tensors(trainer.optimizers)
+    training |= trainer.average.tensors() | states.strategy_tensors(trainer.objective.strategies)
+    training |= states.optimizer_tensors(trainer.optimizers)
     return states.Checkpoint(
         progress=trainer.progress,
         model=trainer.model.state_dict(),
@@ -32,6 +33,7 @@ def put_back(trainer: "Trainer", checkpoint: states.Checkpoint) -> None:
     states.restore_weights(trainer.model, checkpoint.model)
     states.require_fit(trainer.model.state_dict(), checkpoint.best, "model")
     trainer.best = {name: tensor.to(device) for name, tensor in checkpoint.best.items()}
+    trainer.average.restore(checkpoint.training)
     trainer.sums.copy_(checkpoint.training["sums"])
     states.restore_strategies(trainer.objective.strategies, checkpoint.training)
     states.restore_optimizers(trainer.optimizers, checkpoint.training)

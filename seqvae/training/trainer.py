@@ -11,6 +11,7 @@ from seqvae.models.vae import SeqVAE
 from seqvae.objectives.base import PARTS
 from seqvae.training import snapshot
 from seqvae.training import state as states
+from seqvae.training.averaging import Average
 from seqvae.training.divergence import Update, Watch, symptoms, way_back
 from seqvae.training.memory import try_largest, validation_tokens, within_memory
 from seqvae.training.pace import Pace
@@ -34,6 +35,7 @@ class Trainer:
         self.sums = torch.zeros(4, dtype=torch.float32 if device.type == "mps" else torch.float64, device=device)
         self.loss = self.tokens = torch.zeros(())
         self.pace, self.watch = Pace(), Watch()
+        self.average = Average(model, self.config.average_decay)
 
     # What strategies see of the loop (objectives.base.Loop).
 
@@ -109,6 +111,7 @@ class Trainer:
         for strategy in self.objective.strategies:
             strategy.after_update(self, terms)
         self.progress.next_step()
+        self.average.follow(self.model, self.step)
         if self.progress.step % self.config.log_every == 0:
             self._log(terms)
 
@@ -155,6 +158,7 @@ class Trainer:
         self.sums.zero_()
         for part in self.task.phases[index].reset:
             self.model.reset(part)
+        self.average.restart(self.model)
         self._build_stage()
         self._announce("phase")
 
@@ -187,15 +191,15 @@ class Trainer:
     def _validate(self) -> None:
         self.watch.settle(self)
         self.world.align(self.model)  # running averages were each rank's own
-        with self.task.runtime.autocast():
-            metrics = self.stage.metrics(
-                self.model, self.task.stores["valid"], self.config.seed, validation_tokens(self)
-            )
-        value = metrics[f"{self.stage.monitor}_nats"]
-        improved = self.progress.record_validation(value)
-        if improved:
-            self.best = states.copy_weights(self.model)
-            self.task.save_model(self)
+        with self.average.in_place(self.model):
+            with self.task.runtime.autocast():
+                metrics = self.stage.metrics(
+                    self.model, self.task.stores["valid"], self.config.seed, validation_tokens(self)
+                )
+            improved = self.progress.record_validation(metrics[f"{self.stage.monitor}_nats"])
+            if improved:
+                self.best = states.copy_weights(self.model)
+                self.task.save_model(self)
         self._emit("valid", **metrics, monitor=self.stage.monitor, best=improved)
         for strategy in self.objective.strategies:
             strategy.after_validation(self, metrics)
@@ -203,6 +207,7 @@ class Trainer:
         if isinstance(schedule, PlateauConfig) and self.progress.decay_is_due(schedule):
             if schedule.reload_best:
                 self.model.load_state_dict(self.best)
+                self.average.restart(self.model)
             self.note(f"learning rate lowered to {self.stage.learning_rate(self.progress):g}")
 
     def _log(self, terms: Terms) -> None:
