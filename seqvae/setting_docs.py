@@ -61,7 +61,7 @@ def explain(dotted: str) -> list[SettingDoc]:
     found = _at(parts)
     if not found:
         known = setting_names()
-        near = [path for path in known if path.rpartition(".")[2] == parts[-1]]
+        near = [path for path in known if path.rpartition(".")[2] in parts[-1:]]
         near = near or difflib.get_close_matches(dotted, known, n=1, cutoff=0.5)
         hint = f"did you mean `{near[0]}`?" if near else f"the sections are: {', '.join(Config.model_fields)}"
         raise SeqVAEError("E204", f"`{dotted}` is not a setting", hint=hint)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from seqvae.bounds import LARGEST_SEED, MOST_IW_SAMPLES, MOST_SENTENCES
 from seqvae.cli import completion
 from seqvae.cli.console import emit_json, run_verb, say
 from seqvae.cli.options import (
@@ -52,7 +53,13 @@ def evaluate(
     ] = None,
     samples: Annotated[
         int | None,
-        typer.Option(metavar="N", min=1, help="full: samples to write.", show_default="eval.samples of the run, 2000"),
+        typer.Option(
+            metavar="N",
+            min=1,
+            max=MOST_SENTENCES,
+            help="full: samples to write.",
+            show_default="eval.samples of the run, 2000",
+        ),
     ] = None,
     pairs: Annotated[
         Path | None, typer.Option(metavar="FILE", help="full: pairs of sentences with scores of similarity, a TSV.")
@@ -74,12 +81,18 @@ def evaluate(
     iw_samples: Annotated[
         int | None,
         typer.Option(
-            metavar="K", min=1, help="Samples of z for each sentence.", show_default="eval.iw_samples of the run, 500"
+            metavar="K",
+            min=1,
+            max=MOST_IW_SAMPLES,
+            help="Samples of z for each sentence.",
+            show_default="eval.iw_samples of the run, 500",
         ),
     ] = None,
     seed: Annotated[
         int | None,
-        typer.Option(metavar="N", min=0, help="Seed of the samples.", show_default="eval.seed of the run, 0"),
+        typer.Option(
+            metavar="N", min=0, max=LARGEST_SEED, help="Seed of the samples.", show_default="eval.seed of the run, 0"
+        ),
     ] = None,
     device: DeviceOption = "auto",
     json: JsonOption = False,

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from seqvae.bounds import MOST_SENTENCES
 from seqvae.cli.console import emit_json, emit_lines, emit_texts, run_verb, say
 from seqvae.cli.options import (
     BeamOption,
@@ -36,7 +37,9 @@ if TYPE_CHECKING:
 
 @run_verb()
 def sample(
-    n: Annotated[int, typer.Option("-n", "--number", metavar="N", min=0, help="How many sentences.")] = 10,
+    n: Annotated[
+        int, typer.Option("-n", "--number", metavar="N", min=0, max=MOST_SENTENCES, help="How many sentences.")
+    ] = 10,
     model: ModelOption = None,
     source: Annotated[
         Literal["prior", "aggregate"] | None,

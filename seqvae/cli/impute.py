@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from seqvae.bounds import LARGEST_SEED, MOST_IW_SAMPLES
 from seqvae.cli.console import emit_json_list, emit_lines, run_verb, say
 from seqvae.cli.options import DeviceOption, JsonOption, LabelOption, ModelOption, load_model, tell_unknown_words
 from seqvae.cli.sentences import ColumnOption, InputOption, Sentences, TextsArgument
@@ -19,10 +20,16 @@ def impute(
     texts: TextsArgument = None,
     file: InputOption = None,
     column: ColumnOption = None,
-    n: Annotated[int, typer.Option("-n", "--number", metavar="N", min=1, help="Candidates for each sentence.")] = 5,
-    most: Annotated[int, typer.Option(metavar="N", min=0, help="Most words in place of ___*.")] = 3,
-    iw_samples: Annotated[int, typer.Option(metavar="K", min=1, help="Samples of z behind each score.")] = 100,
-    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Seed of the search and of the scores.")] = 0,
+    n: Annotated[
+        int, typer.Option("-n", "--number", metavar="N", min=1, max=1_000, help="Candidates for each sentence.")
+    ] = 5,
+    most: Annotated[int, typer.Option(metavar="N", min=0, max=1_000, help="Most words in place of ___*.")] = 3,
+    iw_samples: Annotated[
+        int, typer.Option(metavar="K", min=1, max=MOST_IW_SAMPLES, help="Samples of z behind each score.")
+    ] = 100,
+    seed: Annotated[
+        int, typer.Option(metavar="N", min=0, max=LARGEST_SEED, help="Seed of the search and of the scores.")
+    ] = 0,
     model: ModelOption = None,
     label: LabelOption = None,
     device: DeviceOption = "auto",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from seqvae.bounds import MOST_SENTENCES
 from seqvae.cli.console import emit_json, emit_json_list, emit_lines, emit_texts, run_verb, say
 from seqvae.cli.options import (
     BeamOption,
@@ -45,7 +46,9 @@ SentenceArgument = Annotated[str, typer.Argument(metavar="TEXT", help="A sentenc
 @run_verb()
 def neighbors(
     texts: TextsArgument = None,
-    n: Annotated[int, typer.Option("-n", "--number", metavar="N", min=0, help="How many for each sentence.")] = 10,
+    n: Annotated[
+        int, typer.Option("-n", "--number", metavar="N", min=0, max=MOST_SENTENCES, help="How many for each sentence.")
+    ] = 10,
     by: Annotated[
         Literal["cosine", "euclidean"],
         typer.Option(help="cosine between posterior means, 1 at most; euclidean: their distance, 0 at least."),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from seqvae.bounds import LARGEST_SEED
 from seqvae.cli import completion
 from seqvae.cli.console import say
 from seqvae.errors import SeqVAEError
@@ -51,7 +52,12 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout."
 SeedOption = Annotated[
     int | None,
     typer.Option(
-        "--seed", metavar="N", min=0, help="Seed of whatever is drawn.", show_default="a new one, named on stderr"
+        "--seed",
+        metavar="N",
+        min=0,
+        max=LARGEST_SEED,
+        help="Seed of whatever is drawn.",
+        show_default="a new one, named on stderr",
     ),
 ]
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from seqvae.bounds import LARGEST_SEED
 from seqvae.cli import completion
 from seqvae.cli.console import run_verb, say
 from seqvae.cli.options import ChangesOption, ConfigOption, load_model, read_sentences, tell_waiting
@@ -36,7 +37,13 @@ def train(
     ] = None,
     seed: Annotated[
         int | None,
-        typer.Option(metavar="N", min=0, help="Short for --set train.seed=N.", show_default="train.seed of the config"),
+        typer.Option(
+            metavar="N",
+            min=0,
+            max=LARGEST_SEED,
+            help="Short for --set train.seed=N.",
+            show_default="train.seed of the config",
+        ),
     ] = None,
     allow_change: Annotated[
         list[str] | None,

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
 
 from seqvae import notebook
+from seqvae.bounds import LARGEST_SEED, MOST_IW_SAMPLES, MOST_SENTENCES
 from seqvae.data.store import TokenStore
 from seqvae.data.tokenizers import Tokenizer
 from seqvae.errors import SeqVAEError
@@ -27,17 +28,22 @@ class EvalConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     iw_samples: int = Field(
-        500, ge=1, description="samples of z per sentence for -ELBO and the importance-weighted bound"
+        500,
+        ge=1,
+        le=MOST_IW_SAMPLES,
+        description="samples of z per sentence for -ELBO and the importance-weighted bound",
     )
     batch_tokens: int = Field(16_384, ge=1, description="tokens decoded at once, samples counted: bounds the memory")
     mi_sentences: int = Field(20_000, ge=1, description="most sentences for the mutual information (its cost is N^2)")
     reconstructions: int = Field(2_000, ge=1, description="most sentences to reconstruct for BLEU and exact match")
-    samples: int = Field(2_000, ge=1, description="full suite: samples to write, and to learn a language model from")
+    samples: int = Field(
+        2_000, ge=1, le=MOST_SENTENCES, description="full suite: samples to write, and to learn a language model from"
+    )
     paths: int = Field(100, ge=1, description="full suite: pairs of sentences to walk between")
     probe_sentences: int = Field(
         10_000, ge=2, description="full suite: most sentences of each split for probes and for retrieval (cost N^2)"
     )
-    seed: int = Field(0, ge=0, description="seed of the posterior samples and of the subsets")
+    seed: int = Field(0, ge=0, le=LARGEST_SEED, description="seed of the posterior samples and of the subsets")
 
 
 def _metric(label: str, meaning: str, digits: int = 3) -> Any:

@@ -7,10 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from seqvae.bounds import MOST_STEPS
 from seqvae.errors import SeqVAEError
-
-MOST_STEPS = 10_000
-"""Points of one path: every one of them becomes a sentence."""
 
 SMALLEST_ANGLE = 1e-4
 """Radians. Closer than this to parallel or to opposite, a great circle is not well defined and slerp is lerp."""

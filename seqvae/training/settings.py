@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from seqvae.bounds import LARGEST_SEED
 from seqvae.objectives.registry import AnyStrategyConfig, check_strategies
 
 
@@ -102,7 +103,9 @@ class PretrainedEmbeddingsConfig(_Settings):
 class TrainConfig(_Settings):
     """Settings of the training loop (section ``train``)."""
 
-    seed: int = Field(0, ge=0, description="seed of the weights, the data order, the noise and the dropout")
+    seed: int = Field(
+        0, ge=0, le=LARGEST_SEED, description="seed of the weights, the data order, the noise and the dropout"
+    )
     device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto: CUDA, else MPS, else CPU")
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 where the hardware gains by it")
     threads: int | None = Field(None, ge=1, description="CPU threads; null: as PyTorch chooses (saved with the run)")

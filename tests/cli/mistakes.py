@@ -123,6 +123,8 @@ CONFIG = [
     Mistake(name="set-unknown-name", command="train --config small.yaml --set train.stpes=3"),
     Mistake(name="set-unknown-section", command="train --config small.yaml --set trian.steps=3"),
     Mistake(name="set-wrong-value", command="train --config small.yaml --set train.steps=many"),
+    Mistake(name="sample-seed-too-large", command=f"sample --model runs/vae --seed {10**30}"),
+    Mistake(name="config-explain-a-number", command="config explain 1"),
     Mistake(name="set-too-few-values", command="train --config small.yaml --set train.optimizer.betas=[]"),
     Mistake(name="set-too-many-values", command="train --config small.yaml --set train.optimizer.betas=[1,2,3]"),
     Mistake(name="set-below-a-value", command="train --config small.yaml --set train.seed.x=3"),

@@ -14,6 +14,7 @@ PACKAGE = Path(seqvae.__file__).parent
 
 LAYERS = {
     "seqvae.errors": 0,
+    "seqvae.bounds": 0,
     "seqvae.error_catalogue": 0,
     "seqvae.specials": 0,
     "seqvae.types": 0,

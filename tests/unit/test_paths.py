@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from seqvae.bounds import MOST_STEPS
 from seqvae.errors import SeqVAEError
-from seqvae.generation.paths import MOST_STEPS, fractions, interpolate
+from seqvae.generation.paths import fractions, interpolate
 
 code = arrays("float32", 5, elements=st.floats(-(2.0**100), 2.0**100, width=32)).map(torch.from_numpy)
 kind = st.sampled_from(["lerp", "slerp"])
