@@ -23,11 +23,12 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 
@@ -202,43 +203,69 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     arguments = _parse(argv, [target.name for target in TARGETS])
     kinds = collections.Counter(target.kind for target in TARGETS)
-    rows, sections, began = [], [], time.monotonic()
-
-    def run(name: str, title: str, cases: int, size: int, *, guided: bool = False) -> None:
-        started = time.monotonic()
-        options = {"first_seed": arguments.seed, "jobs": arguments.jobs, "guided": guided}
-        outcomes, findings = run_target(name, cases, size, **options)
-        minutes = (time.monotonic() - started) / 60
-        rows.append((title, f"{outcomes.total():,}", str(len(findings)), str(len(outcomes)), f"{minutes:.1f}"))
-        sections.append(f"**{title}**: " + ", ".join(f"{outcome} {n:,}" for outcome, n in outcomes.most_common()))
-        sections.extend(f"Finding:\n\n```text\n{finding}\n```" for finding in findings)
-
+    found: list[dict[str, Any]] = []
     for target in TARGETS:
-        if arguments.target and target.name not in arguments.target:
-            continue
-        if target.kind == "training":
-            run(target.name, target.name, arguments.training_cases, TRAINING_BATCH)
-        else:
-            run(target.name, target.name, arguments.cases // kinds[target.kind], BATCH)
-        if target.guided and arguments.guided_cases:
-            run(target.name, f"{target.name}, guided", arguments.guided_cases, BATCH, guided=True)
-    page = _page(rows, sections, (time.monotonic() - began) / 60, argv)
+        trains = target.kind == "training"
+        cases = arguments.training_cases if trains else arguments.cases // kinds[target.kind]
+        size = TRAINING_BATCH if trains else BATCH
+        for title, count, guided in (
+            (target.name, cases, False),
+            (f"{target.name}, guided", arguments.guided_cases if target.guided else 0, True),
+        ):
+            kept = None if arguments.work is None else arguments.work / f"{title.replace(' ', '-')}.json"
+            if kept is not None and kept.is_file():
+                found.append(json.loads(kept.read_text(encoding="utf-8")))
+            elif count and (not arguments.target or target.name in arguments.target):
+                found.append(_run(target.name, title, count, size, arguments, guided=guided))
+                if kept is not None:
+                    kept.parent.mkdir(parents=True, exist_ok=True)
+                    kept.write_text(json.dumps(found[-1]), encoding="utf-8")
+    page = _page(found, argv)
     if arguments.out is None:
         print(page)
     else:
         arguments.out.write_text(page, encoding="utf-8")
 
 
-def _page(rows: list[tuple[str, ...]], sections: list[str], minutes: float, argv: Sequence[str] | None) -> str:
-    names = ["seqvae", "hypothesis", *(["atheris"] if any("guided" in row[0] for row in rows) else [])]
-    versions = {name: version(name) for name in names} | {"python": platform.python_version()}
+def _run(
+    name: str, title: str, cases: int, size: int, arguments: argparse.Namespace, *, guided: bool
+) -> dict[str, Any]:
+    """One row of the page, as JSON."""
+    started = time.monotonic()
+    options = {"first_seed": arguments.seed, "jobs": arguments.jobs, "guided": guided}
+    outcomes, findings = run_target(name, cases, size, **options)
+    minutes = (time.monotonic() - started) / 60
+    return {
+        "title": title,
+        "outcomes": outcomes,
+        "findings": findings,
+        "minutes": minutes,
+        "versions": _versions(guided),
+    }
+
+
+def _versions(guided: bool) -> dict[str, str]:
+    names = ["seqvae", "hypothesis", *(["atheris"] if guided else [])]
+    return {name: version(name) for name in names} | {"python": platform.python_version()}
+
+
+def _page(found: Sequence[Mapping[str, Any]], argv: Sequence[str] | None) -> str:
+    versions = {name: known for each in found for name, known in each["versions"].items()}
     made = command(["python", "-m", "benchmarks.fuzz", *(sys.argv[1:] if argv is None else argv)])
-    total = sum(int(row[1].replace(",", "")) for row in rows)
+    rows, sections = [], []
+    for each in found:
+        outcomes = collections.Counter(each["outcomes"])
+        counts = (f"{outcomes.total():,}", str(len(each["findings"])), str(len(outcomes)), f"{each['minutes']:.1f}")
+        rows.append((each["title"], *counts))
+        counted = ", ".join(f"{outcome} {n:,}" for outcome, n in outcomes.most_common())
+        sections.append(f"**{each['title']}**: {counted}")
+        sections += [f"Finding:\n\n```text\n{finding}\n```" for finding in each["findings"]]
+    total = sum(sum(each["outcomes"].values()) for each in found)
     return "\n\n".join(
         [
             "# Fuzzing",
-            f"Made by `{made}` in {minutes:.0f} minutes, {json.dumps(versions)}: {total:,} cases,"
-            f" {sum(int(row[2]) for row in rows)} findings.",
+            f"Made by `{made}` in {sum(each['minutes'] for each in found):.0f} minutes, {json.dumps(versions)}:"
+            f" {total:,} cases, {sum(len(each['findings']) for each in found)} findings.",
             "A finding is an exception that no user should see, an exit code that is not documented, a changed file"
             f" that was loaded, a wrong answer, a case of more than {CASE_S} seconds, or a process taken down."
             " Cases are drawn by Hypothesis; guided ones are steered by libFuzzer, by the lines of seqvae they reach.",
@@ -259,6 +286,7 @@ def _parse(argv: Sequence[str] | None, names: list[str]) -> argparse.Namespace:
     parser.add_argument("--target", action="append", choices=names, help="this target alone; may be repeated")
     parser.add_argument("--seed", type=int, default=0, help="seed of the first batch; the next ones count on")
     parser.add_argument("--jobs", type=int, default=1, help="batches at once")
+    parser.add_argument("--work", type=Path, help="each target's results are kept here, and not made again")
     parser.add_argument("--out", type=Path, help="Markdown file to write; without it, standard output")
     return parser.parse_args(argv)
 
