@@ -11,6 +11,7 @@ from seqvae.data.tokenizers import Tokenizer, load_tokenizer
 from seqvae.errors import SeqVAEError
 from seqvae.health import Finding
 from seqvae.io import pretrained, storage
+from seqvae.io.tensors import load_tensors
 from seqvae.textvae import TextVAE
 from seqvae.training import lock
 from seqvae.training import state as states
@@ -108,7 +109,7 @@ def tensors(folder: Path, description: pretrained.Description, tokenizer: Tokeni
     """Names, shapes and kinds of the weights, and whether each number is finite."""
     try:
         pretrained.check_weights(folder, description, tokenizer.vocab_size)
-        weights = storage.load_tensors(folder / pretrained.WEIGHTS)
+        weights = load_tensors(folder / pretrained.WEIGHTS)
     except SeqVAEError as error:
         return _failed("tensors", error)
     wrong = [name for name, tensor in weights.items() if not torch.isfinite(tensor).all()]

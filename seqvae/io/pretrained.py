@@ -12,6 +12,7 @@ import seqvae
 from seqvae.data.tokenizers import load_tokenizer
 from seqvae.errors import SeqVAEError
 from seqvae.io import card, hub, storage
+from seqvae.io.tensors import load_tensors, save_tensors, tensor_shapes
 from seqvae.models.vae import ModelConfig, SeqVAE
 from seqvae.objectives.base import Strategy, overriders
 from seqvae.objectives.registry import AnyStrategyConfig, build_strategy
@@ -44,7 +45,7 @@ class Description(BaseModel):
 def save(folder: Path, vae: TextVAE, *, facts: dict[str, Any]) -> None:
     """Write a model folder atomically; ``facts`` (name: value) go into its card. Equal weights give equal bytes."""
     with storage.atomic_folder(folder) as temporary:
-        storage.save_tensors(temporary / WEIGHTS, vae.model.state_dict())
+        save_tensors(temporary / WEIGHTS, vae.model.state_dict())
         description = Description(
             seqvae_version=seqvae.__version__,
             vocab_size=vae.model.vocab_size,
@@ -76,7 +77,7 @@ def keep_evaluation(
     with storage.atomic_folder(folder, amend=True) as temporary:
         storage.write_json(temporary / EVALUATION, present | {split: report})
         tensors = {name: torch.from_numpy(values) for name, values in (by_sentence or {}).items()}
-        storage.save_tensors(temporary / sentences_file(split), tensors)
+        save_tensors(temporary / sentences_file(split), tensors)
         if storage.recorded_sha256(folder, WEIGHTS) != weights_sha256:
             what = "the model has been saved anew since it was measured"
             raise SeqVAEError("E406", what, where=str(folder), hint="measure again once the run has ended")
@@ -94,7 +95,7 @@ def kept_evaluation(path: str | Path, split: str) -> tuple[dict[str, Any], dict[
         hint = f"measure it: `seqvae eval --model {path}{chosen}`"
         raise SeqVAEError("E294", f"the {split} split has not been measured", where=str(folder), hint=hint)
     file = folder / sentences_file(split)
-    tensors = storage.load_tensors(file) if file.is_file() else {}
+    tensors = load_tensors(file) if file.is_file() else {}
     if any(tensor.dim() != 1 or not tensor.is_floating_point() for tensor in tensors.values()):
         raise _damaged(folder, f"{file.name} holds something other than a number for each sentence")
     return present[split], {name: tensor.double().numpy() for name, tensor in tensors.items()}
@@ -133,7 +134,7 @@ def load(path: str | Path, *, device: str | torch.device = "cpu", revision: str 
     description = describe(folder)
     tokenizer = load_tokenizer(folder / TOKENIZER)
     check_weights(folder, description, tokenizer.vocab_size)
-    weights = storage.load_tensors(folder / WEIGHTS)
+    weights = load_tensors(folder / WEIGHTS)
     with torch.random.fork_rng(devices=[]):  # the first weights are drawn; a caller's random numbers stay his own
         model = _build(folder, description)
     model.refiners = _refiners(folder, description)
@@ -152,7 +153,7 @@ def check_weights(folder: Path, description: Description, vocab_size: int) -> No
         raise _unfit(folder, "vocabulary size")
     with torch.device("meta"):  # shapes only
         expected = _build(folder, description).state_dict()
-    found = storage.tensor_shapes(folder / WEIGHTS)
+    found = tensor_shapes(folder / WEIGHTS)
     wrong = sorted(name for name in expected.keys() | found.keys() if not _fits(expected.get(name), found.get(name)))
     if wrong:
         raise _unfit(folder, ", ".join(wrong[:3]))

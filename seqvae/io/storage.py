@@ -1,4 +1,4 @@
-"""Folders and files that are either whole or absent, and tensors without pickle.
+"""Folders and files that are either whole or absent.
 
 A folder is written beside its target as ``.tmp-<name>-<pid>``, every file is flushed to the disk, ``MANIFEST.json``
 (size and sha256 of every file) is written last, and one rename makes it visible. What a crash leaves behind is
@@ -15,12 +15,9 @@ import shutil
 import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePath, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from seqvae.errors import Location, SeqVAEError
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 MANIFEST = "MANIFEST.json"
 SCHEMA_VERSION = 1
@@ -28,8 +25,6 @@ SCHEMA_VERSION = 1
 
 MAX_JSON_BYTES, MAX_JSON_VALUES = 64 * 2**20, 4_000_000
 """Bounds of a JSON file. A value of three bytes (`{},`) takes a hundred in memory, so their number is bounded too."""
-MAX_HEADER_BYTES = 16 * 2**20
-"""A tensor file's header is a few hundred bytes per tensor: anything near this bound is not ours."""
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS}
@@ -37,6 +32,9 @@ _DEVICE = {
     *(errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR),
     *(errno.EBUSY, errno.ELOOP, errno.EXDEV, errno.ESTALE, errno.EEXIST),
 }
+
+DISK_ERRORS = _FULL | _REFUSED | _DEVICE
+"""What `storage_errors` has a word for."""
 
 _writing: set[Path] = set()
 """Temporary paths that this process is writing now. A process id alone does not tell: in containers it is often 1."""
@@ -162,13 +160,13 @@ def faults(folder: str | os.PathLike[str]) -> Iterator[SeqVAEError]:
             hint = "the folder is only partly copied: copy it again, or use another checkpoint"
             yield SeqVAEError("E402", f"`{name}` is missing", where=str(folder / name), hint=hint)
         for name in sorted(present - expected.keys()):
-            yield _damaged(folder / name, f"`{name}` does not belong here", hint="remove it, if you put it there")
+            yield damaged(folder / name, f"`{name}` does not belong here", hint="remove it, if you put it there")
         for name in sorted(expected.keys() & present):
             entry, size = expected[name], (folder / name).stat().st_size
             if size != entry["size"]:
-                yield _damaged(folder / name, f"`{name}` is damaged: it has {size} bytes, not {entry['size']}")
+                yield damaged(folder / name, f"`{name}` is damaged: it has {size} bytes, not {entry['size']}")
             elif sha256_file(folder / name) != entry["sha256"]:
-                yield _damaged(folder / name, f"`{name}` is damaged: its sha256 is not the one in {MANIFEST}")
+                yield damaged(folder / name, f"`{name}` is damaged: its sha256 is not the one in {MANIFEST}")
 
 
 def recorded_sha256(folder: str | os.PathLike[str], name: str) -> str | None:
@@ -228,19 +226,19 @@ def read_json(path: str | os.PathLike[str]) -> Any:
     try:
         with storage_errors(path):
             if path.stat().st_size > MAX_JSON_BYTES:
-                raise _damaged(path, f"`{path.name}` is larger than {MAX_JSON_BYTES // 2**20} MB")
+                raise damaged(path, f"`{path.name}` is larger than {MAX_JSON_BYTES // 2**20} MB")
             content = path.read_bytes()
     except FileNotFoundError:  # another process has removed it since
         raise missing from None
     if content.count(b",") > MAX_JSON_VALUES:
-        raise _damaged(path, f"`{path.name}` holds more than {MAX_JSON_VALUES:,} values")
+        raise damaged(path, f"`{path.name}` holds more than {MAX_JSON_VALUES:,} values")
     try:
         return json.loads(content.decode("utf-8"), parse_constant=_no_number)
     except json.JSONDecodeError as error:
         where = Location(path, error.lineno, error.colno)
-        raise _damaged(where, f"`{path.name}` is not JSON: {error.msg}") from error
+        raise damaged(where, f"`{path.name}` is not JSON: {error.msg}") from error
     except (ValueError, RecursionError) as error:  # not UTF-8, a number of thousands of digits, nested too deeply
-        raise _damaged(path, f"`{path.name}` is not JSON: {error}") from error
+        raise damaged(path, f"`{path.name}` is not JSON: {error}") from error
 
 
 def _no_number(constant: str) -> None:
@@ -260,76 +258,8 @@ def jsonable(value: Any) -> Any:
     return str(value) if isinstance(value, PurePath) else value
 
 
-def save_tensors(path: str | os.PathLike[str], tensors: Mapping[str, "Tensor"]) -> None:
-    """Writes tensors atomically as safetensors, without metadata: equal tensors give equal bytes."""
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
-
-    path = Path(path)
-    with replacing(path) as temporary:
-        try:
-            save_file(_separate(tensors), temporary)
-        except SafetensorError as error:
-            raise _disk_error(error, path) from error
-
-
-def load_tensors(path: str | os.PathLike[str]) -> dict[str, "Tensor"]:
-    """Reads what :func:`save_tensors` wrote, on the CPU. Nothing in the file is ever executed.
-
-    Raises SeqVAEError: E402 where the file is missing, E401 where it is not a whole safetensors file.
-    """
-    with _tensor_file(Path(path)) as file:
-        # The clone lets go of the file: a mapped tensor would follow what happens to it.
-        return {name: file.get_tensor(name).clone() for name in sorted(file.keys())}
-
-
-def tensor_shapes(path: str | os.PathLike[str]) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Kind (``F32``, ``I64``) and shape of each tensor of a file, by its header alone. Errors as `load_tensors`."""
-    with _tensor_file(Path(path)) as file:
-        slices = {name: file.get_slice(name) for name in sorted(file.keys())}
-        return {name: (each.get_dtype(), tuple(each.get_shape())) for name, each in slices.items()}
-
-
-@contextlib.contextmanager
-def _tensor_file(path: Path) -> Iterator[Any]:
-    from safetensors import SafetensorError, safe_open
-
-    if not path.is_file():
-        raise SeqVAEError("E402", f"`{path.name}` is missing", where=str(path), hint="check the path, or copy it again")
-    with storage_errors(path), open(path, "rb") as file:
-        header_bytes = int.from_bytes(file.read(8), "little")
-    if header_bytes > MAX_HEADER_BYTES:
-        raise _damaged(path, f"`{path.name}` is damaged: its header claims {header_bytes} bytes")
-    try:
-        with storage_errors(path), safe_open(path, framework="pt", device="cpu") as file:
-            yield file
-    except SafetensorError as error:
-        raise _damaged(path, f"`{path.name}` is damaged: {error}") from error
-
-
-def _separate(tensors: Mapping[str, "Tensor"]) -> dict[str, "Tensor"]:
-    """Contiguous CPU tensors in the order of their names, none sharing memory with another (the format forbids it)."""
-    separate, seen = {}, set()
-    for name in sorted(tensors):
-        tensor = tensors[name].detach().cpu().contiguous()
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() in seen or storage.nbytes() != tensor.nbytes:
-            tensor = tensor.clone()
-        seen.add(tensor.untyped_storage().data_ptr())
-        separate[name] = tensor
-    return separate
-
-
-def _disk_error(error: Exception, path: Path) -> Exception:
-    """The OSError behind a message such as ``I/O error: No space left on device (os error 28)``."""
-    number = str(error).rpartition("os error ")[2].rstrip(")")
-    for code in _FULL | _REFUSED | _DEVICE:
-        if number == str(code) or os.strerror(code) in str(error):
-            return OSError(code, os.strerror(code), str(path))
-    return error
-
-
-def _damaged(where: Path | Location, what: str, hint: str = "copy it again, or use another checkpoint") -> SeqVAEError:
+def damaged(where: Path | Location, what: str, hint: str = "copy it again, or use another checkpoint") -> SeqVAEError:
+    """E401, to be raised."""
     return SeqVAEError("E401", what, where=where if isinstance(where, Location) else str(where), hint=hint)
 
 
@@ -343,7 +273,7 @@ def _read_manifest(folder: Path) -> dict[str, dict[str, Any]]:
     """The entries of a manifest, once their names and types are known to be harmless."""
     path = folder / MANIFEST
     if path.is_symlink():
-        raise _damaged(path, f"{MANIFEST} is a link", hint="replace it by the file itself")
+        raise damaged(path, f"{MANIFEST} is a link", hint="replace it by the file itself")
     manifest = read_json(path)
     version = manifest.get("schema_version") if isinstance(manifest, dict) else None
     if isinstance(version, int) and version > SCHEMA_VERSION:
@@ -351,13 +281,13 @@ def _read_manifest(folder: Path) -> dict[str, dict[str, Any]]:
         raise SeqVAEError("E403", what, where=str(folder), hint="upgrade seqvae: pip install -U seqvae")
     files = manifest.get("files") if version == SCHEMA_VERSION else None
     if not isinstance(files, dict):
-        raise _damaged(path, f"{MANIFEST} is damaged: it lists no files")
+        raise damaged(path, f"{MANIFEST} is damaged: it lists no files")
     for name, entry in files.items():
         parts = PurePosixPath(name).parts
         if not parts or ".." in parts or name.startswith("/") or "\\" in name or ":" in name:
-            raise _damaged(path, f"{MANIFEST} names `{name}`, which is not inside the folder")
+            raise damaged(path, f"{MANIFEST} names `{name}`, which is not inside the folder")
         if not isinstance(entry, dict) or entry.keys() != {"size", "sha256"}:
-            raise _damaged(path, f"{MANIFEST} is damaged at `{name}`")
+            raise damaged(path, f"{MANIFEST} is damaged at `{name}`")
     return files
 
 
@@ -373,7 +303,7 @@ def _files(folder: Path) -> set[str]:
             mode = path.lstat().st_mode
             relative = path.relative_to(folder).as_posix()
             if not (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
-                raise _damaged(path, f"`{relative}` is a link or a special file", hint="replace it by the file itself")
+                raise damaged(path, f"`{relative}` is a link or a special file", hint="replace it by the file itself")
             if stat.S_ISREG(mode):
                 names.add(relative)
     return names

@@ -11,6 +11,7 @@ from torch import Tensor
 from seqvae import gaussian
 from seqvae.errors import SeqVAEError
 from seqvae.io import storage
+from seqvae.io.tensors import save_tensors
 from seqvae.training import state as states
 from seqvae.training.layout import DIVERGED
 from seqvae.types import Batch, Terms
@@ -105,9 +106,9 @@ def _write(trainer: "Trainer", update: Update) -> None:
     texts = {f"{index}.{name}": getattr(batch, name) for index, batch in batches for name in ("tokens", "lengths")}
     folder = states.place(trainer.task.checkpoints.with_name(DIVERGED), update.step)
     with storage.atomic_folder(folder) as temporary:
-        storage.save_tensors(temporary / "model.safetensors", trainer.model.state_dict())
-        storage.save_tensors(temporary / "gradients.safetensors", update.gradients)
-        storage.save_tensors(temporary / "batches.safetensors", texts)
+        save_tensors(temporary / "model.safetensors", trainer.model.state_dict())
+        save_tensors(temporary / "gradients.safetensors", update.gradients)
+        save_tensors(temporary / "batches.safetensors", texts)
         storage.write_json(temporary / "state.json", state)
 
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from seqvae.errors import SeqVAEError
 from seqvae.io import storage
+from seqvae.io.tensors import load_tensors, save_tensors
 from seqvae.training.settings import PlateauConfig
 
 Weights = dict[str, Tensor]
@@ -98,9 +99,9 @@ class Checkpoint:
 
     def save(self, folder: Path) -> None:
         with storage.atomic_folder(folder) as temporary:
-            storage.save_tensors(temporary / "model.safetensors", self.model)
-            storage.save_tensors(temporary / "best.safetensors", self.best)
-            storage.save_tensors(temporary / "training.safetensors", self.training)
+            save_tensors(temporary / "model.safetensors", self.model)
+            save_tensors(temporary / "best.safetensors", self.best)
+            save_tensors(temporary / "training.safetensors", self.training)
             state = {"schema_version": storage.SCHEMA_VERSION, "log_bytes": self.log_bytes}
             storage.write_json(temporary / "state.json", state | {"progress": asdict(self.progress)})
 
@@ -114,7 +115,7 @@ class Checkpoint:
             first = error.errors()[0]
             what = f"`state.json` is damaged: {'.'.join(map(str, first['loc']))}: {first['msg']}"
             raise SeqVAEError("E401", what, where=str(folder), hint="use another checkpoint") from None
-        tensors = {name: storage.load_tensors(folder / f"{name}.safetensors") for name in ("model", "best", "training")}
+        tensors = {name: load_tensors(folder / f"{name}.safetensors") for name in ("model", "best", "training")}
         return cls(progress=state.progress, log_bytes=state.log_bytes, **tensors)
 
 

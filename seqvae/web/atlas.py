@@ -14,7 +14,7 @@ from seqvae.data.cache import kept, sweep, user_cache
 from seqvae.errors import SeqVAEError
 from seqvae.generation.attributes import Spread
 from seqvae.generation.codes import Codes
-from seqvae.io import storage
+from seqvae.io.tensors import load_tensors, save_tensors
 from seqvae.textvae import TextVAE
 from seqvae.web.background import Background
 from seqvae.web.corpus import Corpus
@@ -106,8 +106,8 @@ class Atlas:
         sweep(folder)
         return kept(
             folder / hashlib.sha256(key.encode()).hexdigest(),
-            lambda place: storage.save_tensors(place / file, {k: torch.from_numpy(v) for k, v in make().items()}),
-            lambda place: {name: tensor.numpy() for name, tensor in storage.load_tensors(place / file).items()},
+            lambda place: save_tensors(place / file, {k: torch.from_numpy(v) for k, v in make().items()}),
+            lambda place: {name: tensor.numpy() for name, tensor in load_tensors(place / file).items()},
         )
 
     def _encode(self) -> Arrays:

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from seqvae.io import storage
+from seqvae.io.tensors import load_tensors, save_tensors
 
 STEPS = ["files", "description", "tokenizer", "tensors", "round trip", "evaluation", "settings", "checkpoints"]
 
@@ -77,10 +78,10 @@ def test_files_that_agree_with_the_manifest_and_make_no_sense_fail_by_their_step
 
 
 def test_weights_that_are_not_finite_fail(desk, run):
-    weights = storage.load_tensors(run / "model" / "model.safetensors")
+    weights = load_tensors(run / "model" / "model.safetensors")
     weights["decoder.embedding.weight"][3, 1] = torch.nan
     with storage.atomic_folder(run / "model", amend=True) as temporary:
-        storage.save_tensors(temporary / "model.safetensors", weights)
+        save_tensors(temporary / "model.safetensors", weights)
     found = steps(desk, "run")
     assert found["tensors"]["status"] == "failed"
     assert "NaN or infinity in decoder.embedding.weight" in found["tensors"]["found"]

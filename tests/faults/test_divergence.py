@@ -10,6 +10,7 @@ from training_toys import Events, bytes_of, last_checkpoint, phase_of, store_of,
 from seqvae import gaussian
 from seqvae.errors import SeqVAEError
 from seqvae.io import storage
+from seqvae.io.tensors import load_tensors
 from seqvae.objectives.base import Strategy, StrategyConfig
 from seqvae.training import divergence
 from seqvae.training import phases as phases_module
@@ -70,10 +71,10 @@ def test_what_diverged_is_kept_whole_for_study(tmp_path):
     assert state["last"]["rows"] == rows
     assert len(state["last"]["rec_nats"]) == len(state["last"]["kl_nats"]) == len(rows)
     assert None in state["gradient_norms"].values()
-    assert bytes_of(storage.load_tensors(folder / "model.safetensors")) == bytes_of(trainer.model)
+    assert bytes_of(load_tensors(folder / "model.safetensors")) == bytes_of(trainer.model)
     (bad,) = trainer.objective.strategies
     assert bytes_of(trainer.model) == bad.before
-    batch = storage.load_tensors(folder / "batches.safetensors")
+    batch = load_tensors(folder / "batches.safetensors")
     store = store_of(37)
     for row, tokens, length in zip(rows, batch["0.tokens"], batch["0.lengths"], strict=True):
         assert tokens[:length].tolist() == store[row].tolist()

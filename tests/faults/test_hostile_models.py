@@ -26,6 +26,7 @@ from seqvae.data.char_tokenizer import CharTokenizer
 from seqvae.data.sentencepiece_tokenizer import SentencePieceTokenizer, SentencePieceTokenizerConfig
 from seqvae.errors import SeqVAEError
 from seqvae.io import pretrained, storage
+from seqvae.io.tensors import load_tensors, save_tensors
 from seqvae.models.vae import ModelConfig, SeqVAE
 from seqvae.textvae import TextVAE
 
@@ -247,9 +248,9 @@ def test_weights_whose_header_lies_are_refused(model, case):
 
 
 def weights_with(folder: Path, change: Callable[[dict], None]) -> None:
-    tensors = storage.load_tensors(folder / "model.safetensors")
+    tensors = load_tensors(folder / "model.safetensors")
     change(tensors)
-    storage.save_tensors(folder.parent / "spoilt.safetensors", tensors)
+    save_tensors(folder.parent / "spoilt.safetensors", tensors)
     reseal(folder, "model.safetensors", (folder.parent / "spoilt.safetensors").read_bytes())
 
 

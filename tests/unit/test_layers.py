@@ -26,6 +26,7 @@ LAYERS = {
     "seqvae.validation": 0,
     "seqvae.io": 0,
     "seqvae.io.storage": 0,
+    "seqvae.io.tensors": 0,
     "seqvae.io.codes": 1,
     "seqvae.data": 1,
     "seqvae.models": 1,

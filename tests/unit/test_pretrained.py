@@ -13,6 +13,7 @@ from training_toys import WORDS, sentences, settings, write_corpus
 import seqvae
 from seqvae.errors import SeqVAEError
 from seqvae.io import pretrained, storage
+from seqvae.io.tensors import load_tensors, save_tensors
 from seqvae.models.posterior_gaussian import GaussianPosterior
 from seqvae.models.vae import ModelConfig, SeqVAE
 from seqvae.objectives.base import Strategy
@@ -87,7 +88,7 @@ class TestRoundTrip:
         loaded = seqvae.load(tmp_path / "model")
         assert loaded.model.config == vae.model.config
         assert np.array_equal(loaded.encode(TEXTS).mean, vae.encode(TEXTS).mean)
-        weights = storage.load_tensors(tmp_path / "model" / "model.safetensors")
+        weights = load_tensors(tmp_path / "model" / "model.safetensors")
         assert {"encoder.lstm.forwards.0.weight_ih_l0", "decoder.lstm.weight_ih_l0"} <= weights.keys()
 
     @pytest.mark.parametrize("kind", [{"noiseless": True}, {"latent_dim": 0}])
@@ -228,7 +229,7 @@ class TestForeign:
 
     @pytest.mark.parametrize("change", ["shape", "extra", "missing"])
     def test_weights_of_another_model_are_refused_and_named(self, model, change):
-        weights = storage.load_tensors(model / "model.safetensors")
+        weights = load_tensors(model / "model.safetensors")
         name = "decoder.lstm.weight_hh_l0"
         if change == "shape":
             weights[name] = weights[name].T.contiguous()
@@ -236,7 +237,7 @@ class TestForeign:
             weights[name := "decoder.other"] = torch.zeros(2)
         else:
             del weights[name]
-        storage.save_tensors(model.parent / "spoilt.safetensors", weights)
+        save_tensors(model.parent / "spoilt.safetensors", weights)
         reseal(model, "model.safetensors", (model.parent / "spoilt.safetensors").read_bytes())
         assert name in refused(model, "E405").what
 

@@ -16,15 +16,14 @@ from seqvae.io.storage import (
     MANIFEST,
     atomic_folder,
     jsonable,
-    load_tensors,
     read_json,
     recover,
     remove_folder,
-    save_tensors,
     verify,
     write_bytes,
     write_json,
 )
+from seqvae.io.tensors import load_tensors, save_tensors
 
 DEAD = 2**22 + 1  # above any process id
 
@@ -373,11 +372,12 @@ import resource, sys, torch
 from pathlib import Path
 from seqvae.errors import SeqVAEError
 from seqvae.io import storage
+from seqvae.io.tensors import save_tensors
 root = Path(sys.argv[1])
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 def folder():
     with storage.atomic_folder(root / "model") as new:
-        storage.save_tensors(new / "model.safetensors", {"w": torch.zeros(5000)})
+        save_tensors(new / "model.safetensors", {"w": torch.zeros(5000)})
 def loose_file():
     with storage.atomic_folder(root / "model") as new:
         (new / "words.txt").write_bytes(bytes(5000))
