@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -18,18 +18,24 @@ from seqvae.evaluation.probes import bag_of_words, probe
 from seqvae.evaluation.surroundings import corpus_grammar, labels_of, texts_of
 from seqvae.generation.codes import encode_store
 
+Split = Literal["valid", "test"]
+
 OBEDIENCE_SAMPLES = 500
 """Samples of a conditional model for each label."""
 
 
-def measure(config: Config, run: Path, sentences: int | None) -> dict[str, Any]:
-    """Everything about the model of ``run`` on the first ``sentences`` test sentences (None: on all); for JSON."""
+def measure(config: Config, run: Path, sentences: int | None, split: Split = "test") -> dict[str, Any]:
+    """Everything about the model of ``run`` on the first ``sentences`` of a split (None: on all); for JSON."""
     facts = facts_of(run)
     vae = seqvae.load(run, device=facts["device"])
-    stores = prepare(config.data, vae.tokenizer, splits=["train", "test"], classes=vae.labels).splits
-    texts = {split: texts_of(config.data, split, store) for split, store in stores.items()}
+    found = prepare(config.data, vae.tokenizer, splits=["train", split], classes=vae.labels).splits
+    stores = {"train": found["train"], "test": found[split]}
+    texts = {
+        "train": texts_of(config.data, "train", found["train"]),
+        "test": texts_of(config.data, split, found[split]),
+    }
     test = _head(vae, stores["test"], texts["test"], sentences)
-    report = seqvae.evaluate(vae, test, split="test", config=config.eval)
+    report = seqvae.evaluate(vae, test, split=split, config=config.eval)
     found: dict[str, Any] = {"facts": facts, "report": report.to_dict()}
     found["diagnosis"] = diagnose(report, config).to_dict()
     grammar = corpus_grammar(config.data)

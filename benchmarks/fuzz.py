@@ -215,7 +215,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             kept = None if arguments.work is None else arguments.work / f"{title.replace(' ', '-')}.json"
             if kept is not None and kept.is_file():
                 found.append(json.loads(kept.read_text(encoding="utf-8")))
-            elif count and (not arguments.target or target.name in arguments.target):
+            elif count and not arguments.page_only and (not arguments.target or target.name in arguments.target):
                 found.append(_run(target.name, title, count, size, arguments, guided=guided))
                 if kept is not None:
                     kept.parent.mkdir(parents=True, exist_ok=True)
@@ -287,6 +287,7 @@ def _parse(argv: Sequence[str] | None, names: list[str]) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0, help="seed of the first batch; the next ones count on")
     parser.add_argument("--jobs", type=int, default=1, help="batches at once")
     parser.add_argument("--work", type=Path, help="each target's results are kept here, and not made again")
+    parser.add_argument("--page-only", action="store_true", help="try nothing, only write the page of what is kept")
     parser.add_argument("--out", type=Path, help="Markdown file to write; without it, standard output")
     return parser.parse_args(argv)
 

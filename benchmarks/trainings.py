@@ -8,16 +8,24 @@ from typing import Any
 
 import yaml
 
-from benchmarks.collapse_measure import facts_of, measure
+from benchmarks.collapse_measure import Split, facts_of, measure
 from seqvae.config import Config
 from seqvae.errors import SeqVAEError
 from seqvae.training.run import train
 
 
-def do_once(config: Config, run: Path, kept: Path, *, sentences: int | None, about: Mapping[str, Any]) -> None:
+def do_once(
+    config: Config,
+    run: Path,
+    kept: Path,
+    *,
+    sentences: int | None,
+    about: Mapping[str, Any],
+    split: Split = "test",
+) -> None:
     """Train and measure, and keep what was found with what it is ``about``; nothing where it is ``kept`` already.
 
-    ``sentences`` of the test split are measured, None: all. A training that diverges is a result, and kept as such.
+    ``sentences`` of the split are measured, None: all. A training that diverges is a result, and kept as such.
     """
     if kept.exists():
         _check_kept(kept, config, sentences)
@@ -29,7 +37,7 @@ def do_once(config: Config, run: Path, kept: Path, *, sentences: int | None, abo
     try:
         _finish(config, run, clock)
         seconds = clock.spent
-        found = measure(config, run, sentences) | {"failed": None}
+        found = measure(config, run, sentences, split) | {"failed": None}
     except SeqVAEError as error:
         if not error.code.startswith("E5"):
             raise

@@ -9,9 +9,10 @@ is there, and says what is not. ``--steps 10 --sentences 40`` tries the script o
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from benchmarks.collapse_verdict import Done
 from benchmarks.published.page import page, read_done
 from benchmarks.published.tables import Table, read_table, tables
 from benchmarks.trainings import do_once
@@ -33,8 +34,22 @@ def main(argv: Sequence[str] | None = None) -> None:
                 _do(spec, name, seed, results, arguments)
     out = arguments.results / f"{arguments.table}.md"
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(page(arguments.table, spec, read_done(results, spec)), encoding="utf-8")
+    done = read_done(results, spec)
+    drawn = _draw(done, out) if spec.figure else None
+    out.write_text(page(arguments.table, spec, done, figure=drawn), encoding="utf-8")
     print(out)
+
+
+def _draw(done: Mapping[str, Sequence[Done]], page: Path) -> str | None:
+    """Rate and distortion of each row (its first seed) beside the page; None while there are none."""
+    from seqvae.plots import style
+    from seqvae.plots.latent import has_rate, rate_distortion
+
+    reports = {row: some[0]["report"] for row, some in done.items() if some and not some[0]["failed"]}
+    if not any(map(has_rate, reports.values())):
+        return None
+    (path,) = style.save(rate_distortion(reports), page.parent, page.stem, ["svg"])
+    return path.name
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -61,7 +76,7 @@ def _do(spec: Table, name: str, seed: int, results: Path, arguments: argparse.Na
     run = arguments.work / arguments.table / name / f"seed-{seed}" / "run"
     kept = results / name / f"seed-{seed}"
     about = {"row": name, "seed": seed, "steps": arguments.steps}
-    do_once(config, run, kept / "eval.json", sentences=arguments.sentences, about=about)
+    do_once(config, run, kept / "eval.json", sentences=arguments.sentences, about=about, split=spec.split)
     if not (kept / "curve.csv").exists():
         (kept / "config.yaml").write_text(config.to_yaml(), encoding="utf-8")
         (kept / "curve.csv").write_text(_curve(run), encoding="utf-8")

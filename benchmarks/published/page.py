@@ -30,12 +30,16 @@ def read_done(folder: Path, spec: Table) -> dict[str, list[Done]]:
     }
 
 
-def page(name: str, spec: Table, done: Mapping[str, Sequence[Done]]) -> str:
-    """Markdown, of whatever is done."""
+def page(name: str, spec: Table, done: Mapping[str, Sequence[Done]], figure: str | None = None) -> str:
+    """Markdown, of whatever is done, with the ``figure`` of that name beside it."""
     sound = {row: [each for each in some if not each["failed"]] for row, some in done.items()}
-    parts = [f"# {spec.title}: beside the published numbers", _made_by(name, done), spec.about.strip(), _definitions()]
+    beside = any(row.published for row in spec.rows.values())
+    title = f"# {spec.title}: beside the published numbers" if beside else f"# {spec.title}"
+    parts = [title, _made_by(name, done), spec.about.strip(), _definitions(spec)]
     lines = [line for row, some in sound.items() for line in _lines(row, spec.rows[row], some)]
     parts.append(table(("", *COLUMNS.values(), "hours"), lines))
+    if figure is not None:
+        parts.append(f"![Rate and distortion of the rows]({figure})")
     remarks = [f"- `{row}`: {text}" for row, some in sound.items() for text in _remarks(spec.rows[row], some)]
     remarks += [
         f"- `{row}` diverged: {each['failed']}" for row, some in done.items() for each in some if each["failed"]
@@ -59,13 +63,14 @@ def _made_by(name: str, done: Mapping[str, Sequence[Done]]) -> str:
     return text
 
 
-def _definitions() -> str:
-    return (
-        "Test split; nats per sentence, one sample of z for -ELBO, rec and KL; PPL = exp(total IW-NLL / predicted "
-        "tokens), the end of a sentence counted. MI over the whole split, active units at 0.01. ± is the standard "
-        "deviation over seeds; of a single seed the standard error over sentences. *published*: what the source "
-        "prints; the definitions of its columns are the same."
+def _definitions(spec: Table) -> str:
+    told = (
+        f"{spec.split.capitalize()} split; nats per sentence, one sample of z for -ELBO, rec and KL; PPL = exp(total"
+        " IW-NLL / predicted tokens), the end of a sentence counted. MI over the whole split, active units at 0.01."
+        " ± is the standard deviation over seeds; of a single seed the standard error over sentences."
     )
+    beside = " *published*: what the source prints; the definitions of its columns are the same."
+    return told + (beside if any(row.published for row in spec.rows.values()) else "")
 
 
 def _lines(name: str, row: Row, done: Sequence[Done]) -> Iterator[list[str]]:

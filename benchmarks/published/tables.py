@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
+from benchmarks.collapse_measure import Split
 from seqvae.config import Config
 
 FOLDER = Path(__file__).parent
@@ -35,6 +36,8 @@ class Table(_Model):
     about: str
     base: dict[str, Any]
     rows: dict[str, Row]
+    split: Split = Field("test", description="what is measured: a choice is made on valid")
+    figure: bool = Field(False, description="whether rate and distortion of the rows are drawn")
 
     def config_of(self, name: str, seed: int, *, updates: int | None = None, iw_samples: int | None = None) -> Config:
         """The whole config of one training; ``updates`` of each phase and samples of the bound where they are given."""
