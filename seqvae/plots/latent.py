@@ -44,12 +44,18 @@ def has_dimensions(report: Mapping[str, Any]) -> bool:
 
 
 def has_rate(report: Mapping[str, Any]) -> bool:
-    return report.get("kl_nats") is not None
+    return _rate(report) is not None
+
+
+def _rate(report: Mapping[str, Any]) -> float | None:
+    """The KL; 0 of a language model, which has no code, and None of an autoencoder, whose code has no noise."""
+    kl, bound = report.get("kl_nats"), report.get("iw_nats")
+    return 0.0 if kl is None and bound is not None else kl
 
 
 def rate_distortion(reports: Reports) -> "Figure":
     """Each run at its rate (KL) and distortion (rec); along a diagonal the -ELBO is the same (Alemi et al. 2018)."""
-    known = {name: (report["kl_nats"], report["rec_nats"]) for name, report in reports.items() if has_rate(report)}
+    known = {name: (_rate(report), report["rec_nats"]) for name, report in reports.items() if has_rate(report)}
     with style.figure(1, 1, width=5.0, height=3.8) as (drawn, (ax,)):
         for number, (name, (rate, distortion)) in enumerate(known.items()):
             marker, colour = style.MARKERS[number % len(style.MARKERS)], style.COLOURS[number % len(style.COLOURS)]
@@ -73,7 +79,17 @@ def _draw_equal_bounds(ax: "Axes") -> None:
         ax.plot([left, right], [bound - left, bound - right], color="#bbbbbb", linewidth=0.7, zorder=0)
         at = max(left, bound - top)
         if left <= at <= right and bottom <= bound - at <= top:
-            ax.annotate(f" -ELBO {bound:g}", (at, bound - at), fontsize=6.5, color="#888888", va="top", zorder=0)
+            ax.annotate(
+                f"-ELBO {bound:g}",
+                (at, bound - at),
+                xytext=(8, -6),
+                textcoords="offset points",
+                va="top",
+                fontsize=6.5,
+                color="#888888",
+                zorder=0,
+                bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8},
+            )
     ax.set_xlim(left, right)
     ax.set_ylim(bottom, top)
 

@@ -97,6 +97,13 @@ def test_a_run_stands_at_its_rate_and_distortion_and_diagonals_are_equal_bounds(
         assert math.isclose(ends[0].sum(), ends[1].sum())
 
 
+def test_a_language_model_has_rate_zero_and_an_autoencoder_none():
+    language_model = report(24.0, None, None) | {"iw_nats": 24.0}
+    (ax,) = rate_distortion({"vae": report(20.0, 3.0, None), "lm": language_model, "ae": report(9.0, None, None)}).axes
+    points = [line.get_xydata()[0].tolist() for line in ax.lines if len(line.get_xdata()) == 1]
+    assert points == [[3.0, 20.0], [0.0, 24.0]]
+
+
 def test_the_plane_is_that_of_the_largest_variance():
     draw = np.random.default_rng(0)
     codes = draw.normal(size=(500, 5)) * np.array([0.1, 3.0, 0.1, 1.5, 0.1]) + 7
