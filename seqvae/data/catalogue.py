@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Protocol
 
 from seqvae.data.cache import sweep, user_cache, writing_cache
+from seqvae.data.lines import can_be_named
 from seqvae.data.quiet import quiet
 from seqvae.data.recipes import Recipe, choose_by_hash, cut_columns, interleave, share_by_hash
 from seqvae.errors import SeqVAEError
@@ -174,7 +175,7 @@ def places(name: str) -> list[Path]:
     """The folders in which a corpus is looked for, in this order."""
     if name == BUILT_IN:
         return [shipped("data/tiny")]
-    if name in (".", "..") or Path(name).name != name:
+    if name in (".", "..") or Path(name).name != name or not can_be_named(Path(name)):
         return []
     folders = [Path("data", name)]
     if (beside := shipped("data") / name) != folders[0].resolve():

@@ -6,6 +6,7 @@ never shifts the line numbers. Reading is streamed; ``.gz`` is recognised by its
 
 import gzip
 import io
+import os
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -87,12 +88,22 @@ def open_regular(path: Path) -> BinaryIO:
 @contextmanager
 def reading(path: Path, name: str) -> Iterator[None]:
     """Turns what can go wrong with a file into errors that name it as the user did."""
+    if not can_be_named(path):
+        raise SeqVAEError("E305", "no file can have this name", where=Location(name), hint="name a text file")
     try:
         yield
     except FileNotFoundError:
         raise SeqVAEError("E301", "no such file", where=Location(name), hint=_nearest(path)) from None
     except OSError as error:
         raise SeqVAEError("E305", f"cannot be read: {error.strerror or error}", where=Location(name)) from None
+
+
+def can_be_named(path: Path) -> bool:
+    """Whether there can be a file of that name: half a character, or a NUL, is in none."""
+    try:
+        return b"\0" not in os.fsencode(path)
+    except UnicodeEncodeError:
+        return False
 
 
 def _unpacked_lines(stream: BinaryIO, name: str) -> Iterator[tuple[int, bytes]]:

@@ -357,7 +357,7 @@ def _misplaced(setting: str, why: str, name: str, instead: str) -> SeqVAEError:
 def _size_and_time(path: Path) -> tuple[int, int] | None:
     try:
         found = path.stat()
-    except OSError:
+    except (OSError, ValueError):  # ValueError: no file can have this name
         return None
     return found.st_size, found.st_mtime_ns
 

@@ -126,6 +126,13 @@ def test_a_folder_is_not_read(tmp_path):
     assert "a folder" in error.what
 
 
+@pytest.mark.parametrize("name", ["\ud800", "a\0b"])
+def test_a_name_that_no_file_can_have_is_refused(name):
+    error = failure(TextSource.of(name))
+    assert error.code == "E305"
+    assert "no file can have this name" in error.what
+
+
 @pytest.mark.parametrize("keep", [15, -9])
 def test_a_damaged_gzip_file_is_named(write, keep):
     whole = gzip.compress(b"".join(b"line %d\n" % number for number in range(500)))
