@@ -43,6 +43,8 @@ def init(
     if out.exists() and not force:
         hint = "choose another name with `--out`, or overwrite it with `--force`"
         raise SeqVAEError("E266", "there is a file of that name already", where=str(out), hint=hint)
+    for name in (file, out):
+        storage.require_utf8(name)
     try:
         text = starter.profile(open_source(file, text_column=text_column))
     except SeqVAEError as error:

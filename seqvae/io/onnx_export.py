@@ -1,6 +1,7 @@
 """A model as ONNX: encoder, start and step of the decoder, to be used without PyTorch and without seqvae."""
 
 import copy
+import io
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -165,15 +166,15 @@ def _write(model: SeqVAE, graph: Graph, example: Named, path: Path) -> None:
         name: {place: axis for place, axis in enumerate(axes) if axis in ("batch", "length")}
         for name, axes in {**graph.inputs, **graph.outputs}.items()
     }
+    content = io.BytesIO()
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # that it is the older one, and what tracing would miss: both are compared below
+        # That it is the older exporter, and what tracing would miss: both are compared below.
+        warnings.simplefilter("ignore")
         try:
             torch.onnx.export(
                 _Traced(model, graph).eval(),
                 tuple(example[name] for name in graph.inputs),
-                str(path),
+                content,
                 input_names=list(graph.inputs),
                 output_names=list(graph.outputs),
                 dynamic_axes=free,
@@ -184,6 +185,7 @@ def _write(model: SeqVAE, graph: Graph, example: Named, path: Path) -> None:
             first = next(iter(str(error).splitlines()), "")
             what = f"{graph.file} cannot be made of this model: {first}"
             raise SeqVAEError("E441", what, hint="try another release of torch, and please report it") from error
+    path.write_bytes(content.getvalue())  # torch itself takes no path that is not UTF-8
 
 
 def _example(model: SeqVAE, lengths: Sequence[int]) -> dict[str, Tensor]:

@@ -61,6 +61,13 @@ def storage_errors(path: str | os.PathLike[str]) -> Iterator[None]:
         raise
 
 
+def require_utf8(path: str | os.PathLike[str]) -> None:
+    """Raises E703 for a path that is not UTF-8: libraries that write and read models and figures take none such."""
+    if any("\ud800" <= char <= "\udfff" for char in str(path)):
+        hint = "choose a folder and a file whose names are UTF-8"
+        raise SeqVAEError("E703", "the path is not UTF-8", where=str(path), hint=hint)
+
+
 @contextlib.contextmanager
 def atomic_folder(target: str | os.PathLike[str], *, amend: bool = False) -> Iterator[Path]:
     """Yields an empty folder to fill, which becomes ``target`` when the block ends, or vanishes when it raises.
@@ -214,7 +221,8 @@ def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
     """Writes :func:`jsonable` of ``value`` atomically, in UTF-8, indented."""
     text = json.dumps(jsonable(value), ensure_ascii=False, indent=2, allow_nan=False)
-    write_bytes(path, (text + "\n").encode("utf-8"))
+    # Half a character, as in the name of a file that is not UTF-8, becomes the escape that JSON has for it.
+    write_bytes(path, (text + "\n").encode("utf-8", errors="backslashreplace"))
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:

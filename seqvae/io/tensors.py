@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seqvae.errors import SeqVAEError
-from seqvae.io.storage import DISK_ERRORS, damaged, replacing, storage_errors
+from seqvae.io.storage import DISK_ERRORS, damaged, replacing, require_utf8, storage_errors
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,6 +22,7 @@ def save_tensors(path: str | os.PathLike[str], tensors: Mapping[str, "Tensor"]) 
     from safetensors.torch import save_file
 
     path = Path(path)
+    require_utf8(path)
     with replacing(path) as temporary:
         try:
             save_file(_separate(tensors), temporary)
@@ -50,6 +51,7 @@ def tensor_shapes(path: str | os.PathLike[str]) -> dict[str, tuple[str, tuple[in
 def _tensor_file(path: Path) -> Iterator[Any]:
     from safetensors import SafetensorError, safe_open
 
+    require_utf8(path)
     if not path.is_file():
         raise SeqVAEError("E402", f"`{path.name}` is missing", where=str(path), hint="check the path, or copy it again")
     with storage_errors(path), open(path, "rb") as file:

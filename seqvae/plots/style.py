@@ -90,6 +90,7 @@ def save(drawn: "Figure", folder: Path, name: str, formats: Sequence[str]) -> li
 
     paths = [folder / f"{name}.{form}" for form in formats]
     for path in paths:
+        storage.require_utf8(path)
         with storage.storage_errors(path), matplotlib.rc_context(_STYLE):
             folder.mkdir(parents=True, exist_ok=True)
             drawn.savefig(path, metadata=_UNDATED.get(path.suffix[1:]))

@@ -134,6 +134,7 @@ def _has_settings(folder: Path, config: Config) -> bool:
 
 
 def _checked_folder(folder: Path) -> Path:
+    storage.require_utf8(folder)
     if not is_unused(folder):
         what = "the run folder is not empty, and no run is ever overwritten"
         hint = f"go on with it by `seqvae train --resume {folder}`, or choose another --out"
@@ -258,7 +259,7 @@ def _build(
 def _text_log(path: Path) -> Iterator[Observer]:
     """Writes events to the end of a file; what the disk answers is told as an error of that file."""
     with storage.storage_errors(path):
-        stream = open(path, "a", encoding="utf-8")  # noqa: SIM115 - closed below
+        stream = open(path, "a", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115 - closed below
     log = PlainLog(stream)
 
     def observe(event: Mapping[str, Any]) -> None:

@@ -226,3 +226,10 @@ def test_ctrl_c_saves_and_prints_the_command_that_goes_on(desk, tmp_path):
     assert process.returncode == 130
     assert told.endswith("stopped  by SIGINT; everything is saved\nresume   seqvae train --resume mine\n")
     assert all(json.loads(each)["event"] in ("train", "valid") for each in rest.splitlines())
+
+
+def test_a_run_folder_whose_name_is_not_utf8_is_refused(verb, workplace, tmp_path):
+    result = verb("train", "--config", workplace / "small.yaml", "--out", tmp_path / "caf\udce9")
+    assert (result.exit_code, result.stdout) == (7, "")
+    assert "error[E703]: the path is not UTF-8" in result.stderr
+    assert list(tmp_path.iterdir()) == []

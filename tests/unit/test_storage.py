@@ -432,3 +432,15 @@ def test_a_folder_that_has_no_name_of_its_own_is_never_replaced(tmp_path, monkey
     assert code_of(write_bytes, name, b"x") == "E703"
     assert code_of(make_folder, Path(name)) == "E703"
     assert content(tmp_path) == {"below/mine": b"mine"}
+
+
+def test_a_path_that_is_not_utf8_is_refused_before_anything_is_written(tmp_path):
+    name = tmp_path / "caf\udce9" / "t.safetensors"
+    for ask in (lambda: save_tensors(name, {"x": torch.ones(2)}), lambda: load_tensors(name)):
+        assert code_of(ask) == "E703"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_json_keeps_half_a_character(tmp_path):
+    write_json(tmp_path / "a.json", {"command": "seqvae train --out caf\udce9"})
+    assert read_json(tmp_path / "a.json") == {"command": "seqvae train --out caf\udce9"}
