@@ -38,8 +38,6 @@ from seqvae.training.layout import CHECKPOINTS, METRICS
 MODULE = "benchmarks.soak"
 ROOT = Path(seqvae.__file__).parent.parent
 VALID_LINES = 2_000
-WARM_UP = 0.25
-"""Of the time between kills, in which the memory of a process still grows by what is allocated once."""
 STARTED_WITHIN_S = 3_600.0
 """A corpus of ten million lines is prepared once, by the first process."""
 
@@ -209,7 +207,7 @@ def settings() -> Mapping[str, Any]:
 def page(soak: Soak, arguments: argparse.Namespace) -> str:
     metrics = [event for event in read_events(soak.run / METRICS) if event["event"] == "train"]
     steps = [event["step"] for event in metrics]
-    warm_up_s = WARM_UP * arguments.kill_every
+    warm_up_s = arguments.warm_up
     growth, error = slope(soak.lives, warm_up_s)
     held = [life for life in soak.lives if life.own_mb]
     kills = sum(life.end == signal.SIGKILL.name for life in soak.lives)
@@ -254,6 +252,9 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--lines", type=int, default=10_000_000)
     parser.add_argument("--kill-every", type=float, default=120.0, help="seconds between kills, on average")
+    parser.add_argument(
+        "--warm-up", type=float, default=45.0, help="seconds after the first update from which growth is counted"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, help="where corpus and run are kept (default: a temporary folder)")
     parser.add_argument("--out", type=Path, help="the page")
