@@ -281,7 +281,7 @@ def ask(tmp_path, monkeypatch):
 
     train.stops, train.diverges = [], []
 
-    def measure(config, run, sentences):
+    def measure(config, run, sentences, split):
         kept = done(run.parent.parent.name, config.train.seed)
         return {name: kept[name] for name in ("report", "diagnosis", "facts")}
 

@@ -77,7 +77,7 @@ def test_resume_offers_auto_and_rm_bare_names(offered):
 def test_settings_are_offered_as_they_are_set(offered):
     assert offered("seqvae train --config tiny.yaml --set model.enc") == [
         f"model.encoder.{name}="
-        for name in ("bidirectional", "cell", "dropout", "embedding", "hidden", "layers", "pooling")
+        for name in ("bidirectional", "cell", "dropout", "dropout_over", "embedding", "hidden", "layers", "pooling")
     ]
     assert offered("seqvae config explain eval.see") == ["eval.seed"]
     assert offered("seqvae train --set train.seed=") == []
