@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from seqvae.bounds import LARGEST_SEED, MOST_IW_SAMPLES
 from seqvae.cli.console import emit_json_lines, emit_lines, emit_texts, run_verb, say
 from seqvae.cli.options import (
     BeamOption,
@@ -23,7 +22,9 @@ from seqvae.cli.options import (
     UnkOption,
     decoding,
     drawing_generator,
+    iw_samples_option,
     load_model,
+    seed_option,
 )
 from seqvae.cli.sentences import STDIN, STDIN_NAME, ColumnOption, InputOption, Sentences, TextsArgument
 from seqvae.errors import SeqVAEError
@@ -138,10 +139,8 @@ def score(
             show_default="elbo; rec for a plain autoencoder, which has no likelihood",
         ),
     ] = None,
-    iw_samples: Annotated[
-        int, typer.Option(metavar="K", min=1, max=MOST_IW_SAMPLES, help="Samples of z for each sentence.")
-    ] = 10,
-    seed: Annotated[int, typer.Option(metavar="N", min=0, max=LARGEST_SEED, help="Seed of the samples.")] = 0,
+    iw_samples: Annotated[int, iw_samples_option("Samples of z for each sentence.")] = 10,
+    seed: Annotated[int, seed_option("Seed of the samples.")] = 0,
     header: Annotated[bool, typer.Option("--header", help="Begin with a line that names the columns.")] = False,
     model: ModelOption = None,
     label: LabelOption = None,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from seqvae.bounds import LARGEST_SEED, MOST_IW_SAMPLES, MOST_SENTENCES
+from seqvae.bounds import MOST_SENTENCES
 from seqvae.cli import completion
 from seqvae.cli.console import emit_json, run_verb, say
 from seqvae.cli.options import (
@@ -15,9 +15,11 @@ from seqvae.cli.options import (
     ModelOption,
     Split,
     SplitOption,
+    iw_samples_option,
     load_model,
     read_sentences,
     run_config,
+    seed_option,
     split_to_measure,
 )
 from seqvae.cli.progress import evaluation_display
@@ -80,20 +82,9 @@ def evaluate(
     ] = None,
     iw_samples: Annotated[
         int | None,
-        typer.Option(
-            metavar="K",
-            min=1,
-            max=MOST_IW_SAMPLES,
-            help="Samples of z for each sentence.",
-            show_default="eval.iw_samples of the run, 500",
-        ),
+        iw_samples_option("Samples of z for each sentence.", show_default="eval.iw_samples of the run, 500"),
     ] = None,
-    seed: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N", min=0, max=LARGEST_SEED, help="Seed of the samples.", show_default="eval.seed of the run, 0"
-        ),
-    ] = None,
+    seed: Annotated[int | None, seed_option("Seed of the samples.", show_default="eval.seed of the run, 0")] = None,
     device: DeviceOption = "auto",
     json: JsonOption = False,
 ) -> None:

@@ -5,9 +5,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from seqvae.bounds import LARGEST_SEED, MOST_IW_SAMPLES
 from seqvae.cli.console import emit_json_list, emit_lines, run_verb, say
-from seqvae.cli.options import DeviceOption, JsonOption, LabelOption, ModelOption, load_model, tell_unknown_words
+from seqvae.cli.options import (
+    DeviceOption,
+    JsonOption,
+    LabelOption,
+    ModelOption,
+    iw_samples_option,
+    load_model,
+    seed_option,
+    tell_unknown_words,
+)
 from seqvae.cli.sentences import ColumnOption, InputOption, Sentences, TextsArgument
 
 if TYPE_CHECKING:
@@ -24,12 +32,8 @@ def impute(
         int, typer.Option("-n", "--number", metavar="N", min=1, max=1_000, help="Candidates for each sentence.")
     ] = 5,
     most: Annotated[int, typer.Option(metavar="N", min=0, max=1_000, help="Most words in place of ___*.")] = 3,
-    iw_samples: Annotated[
-        int, typer.Option(metavar="K", min=1, max=MOST_IW_SAMPLES, help="Samples of z behind each score.")
-    ] = 100,
-    seed: Annotated[
-        int, typer.Option(metavar="N", min=0, max=LARGEST_SEED, help="Seed of the search and of the scores.")
-    ] = 0,
+    iw_samples: Annotated[int, iw_samples_option("Samples of z behind each score.")] = 100,
+    seed: Annotated[int, seed_option("Seed of the search and of the scores.")] = 0,
     model: ModelOption = None,
     label: LabelOption = None,
     device: DeviceOption = "auto",

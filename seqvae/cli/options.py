@@ -3,11 +3,11 @@
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from seqvae.bounds import LARGEST_SEED
+from seqvae.bounds import LARGEST_SEED, MOST_IW_SAMPLES
 from seqvae.cli import completion
 from seqvae.cli.console import say
 from seqvae.errors import SeqVAEError
@@ -49,18 +49,19 @@ ModelOption = Annotated[
 ]
 DeviceOption = Annotated[str, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:N or mps.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
-SeedOption = Annotated[
-    int | None,
-    typer.Option(
-        "--seed",
-        metavar="N",
-        min=0,
-        max=LARGEST_SEED,
-        help="Seed of whatever is drawn.",
-        show_default="a new one, named on stderr",
-    ),
-]
 
+
+def seed_option(what: str, **shown: str) -> Any:
+    """``--seed N`` of a verb: any seed that a generator takes."""
+    return typer.Option("--seed", metavar="N", min=0, max=LARGEST_SEED, help=what, **shown)
+
+
+def iw_samples_option(what: str, **shown: str) -> Any:
+    """``--iw-samples K`` of a verb."""
+    return typer.Option("--iw-samples", metavar="K", min=1, max=MOST_IW_SAMPLES, help=what, **shown)
+
+
+SeedOption = Annotated[int | None, seed_option("Seed of whatever is drawn.", show_default="a new one, named on stderr")]
 GreedyOption = Annotated[bool, typer.Option("--greedy", help="Write the likeliest token at each step.")]
 BeamOption = Annotated[int | None, typer.Option("--beam", metavar="K", help="Beam search with K hypotheses.")]
 UnkOption = Annotated[bool, typer.Option("--allow-unk", help="Let <unk> be written.")]

@@ -5,10 +5,9 @@ from typing import Annotated
 
 import typer
 
-from seqvae.bounds import LARGEST_SEED
 from seqvae.cli import completion
 from seqvae.cli.console import emit_json, emit_lines, run_verb, say
-from seqvae.cli.options import DeviceOption, JsonOption, MeasuredOption, measured_split
+from seqvae.cli.options import DeviceOption, JsonOption, MeasuredOption, measured_split, seed_option
 
 
 @run_verb()
@@ -21,7 +20,7 @@ def report(
     ],
     split: MeasuredOption = None,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Where to write.", show_default="RUN/report")] = None,
-    seed: Annotated[int, typer.Option(metavar="N", min=0, max=LARGEST_SEED, help="What is drawn and chosen.")] = 0,
+    seed: Annotated[int, seed_option("What is drawn and chosen.")] = 0,
     device: DeviceOption = "auto",
     json: JsonOption = False,
 ) -> None:

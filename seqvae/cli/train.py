@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from seqvae.bounds import LARGEST_SEED
 from seqvae.cli import completion
 from seqvae.cli.console import run_verb, say
-from seqvae.cli.options import ChangesOption, ConfigOption, load_model, read_sentences, tell_waiting
+from seqvae.cli.options import ChangesOption, ConfigOption, load_model, read_sentences, seed_option, tell_waiting
 from seqvae.cli.progress import training_display
 from seqvae.errors import SeqVAEError
 
@@ -36,14 +35,7 @@ def train(
         ),
     ] = None,
     seed: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N",
-            min=0,
-            max=LARGEST_SEED,
-            help="Short for --set train.seed=N.",
-            show_default="train.seed of the config",
-        ),
+        int | None, seed_option("Short for --set train.seed=N.", show_default="train.seed of the config")
     ] = None,
     allow_change: Annotated[
         list[str] | None,
