@@ -17,6 +17,7 @@ from seqvae.data.lines import file_lines, reading
 from seqvae.data.quiet import quiet_datasets
 from seqvae.data.sources import FileSource, Row, missing_label
 from seqvae.errors import Location, SeqVAEError
+from seqvae.io.storage import is_surrogate
 
 _KINDS = {".jsonl": "jsonl", ".json": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "tsv", ".parquet": "parquet"}
 _LONGEST_FIELD = 2**31 - 1
@@ -75,7 +76,7 @@ def to_row(
         raise SeqVAEError("E321", f"the text in column `{text_column}` is {found}", where=where, hint=hint)
     if "\0" in text:
         raise SeqVAEError("E304", "a NUL byte: this is no text in UTF-8", where=where, hint="save it as plain text")
-    if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
+    if not text.isascii() and any(map(is_surrogate, text)):
         raise SeqVAEError(
             "E303", "not UTF-8: half of a surrogate pair", where=where, hint="mend the escape in the file"
         )

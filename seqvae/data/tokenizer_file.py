@@ -29,11 +29,6 @@ def fold(text: str, lowercase: bool, normalization: Normalization) -> str:
     return text if normalization == "none" else unicodedata.normalize(normalization, text)
 
 
-def is_surrogate(character: str) -> bool:
-    """Whether this is half a character: no text in UTF-8 has it, but a Python string may."""
-    return "\ud800" <= character <= "\udfff"
-
-
 def read_file(folder: Path | str) -> dict:
     """The JSON object saved in ``folder``. Raises E402, E401, E403 where it is missing, damaged or too new."""
     path = Path(folder) / FILE_NAME

@@ -61,9 +61,14 @@ def storage_errors(path: str | os.PathLike[str]) -> Iterator[None]:
         raise
 
 
+def is_surrogate(character: str) -> bool:
+    """Whether this is half a character: a Python string may hold it, text in UTF-8 never does."""
+    return "\ud800" <= character <= "\udfff"
+
+
 def require_utf8(path: str | os.PathLike[str]) -> None:
     """Raises E703 for a path that is not UTF-8: libraries that write and read models and figures take none such."""
-    if any("\ud800" <= char <= "\udfff" for char in str(path)):
+    if any(map(is_surrogate, str(path))):
         hint = "choose a folder and a file whose names are UTF-8"
         raise SeqVAEError("E703", "the path is not UTF-8", where=str(path), hint=hint)
 
