@@ -57,8 +57,7 @@ class NextToken:
             logits, place = _of_blocks(part.logits, blocks).flatten(1).topk(min(k, self.vocab))
             tokens = blocks.gather(1, place // _BLOCK) * _BLOCK + place % _BLOCK
             found.append((part.log_probs(logits), tokens.clamp_(max=self.vocab - 1)))
-        log_probs, tokens = zip(*found, strict=True)
-        return torch.cat(log_probs), torch.cat(tokens)
+        return _joined(found)
 
     def drawn(
         self,
@@ -82,8 +81,7 @@ class NextToken:
                 probs = reshaped(shifted, top_k=top_k, top_p=top_p)
             token = draw(probs, uniform[rows]).clamp_(max=self.vocab - 1)  # where all is NaN
             found.append((part.log_probs(part.logits.gather(1, token)), token))
-        log_probs, tokens = zip(*found, strict=True)
-        return torch.cat(log_probs), torch.cat(tokens)
+        return _joined(found)
 
     def _parts(self, outputs: Float[Tensor, "N H"]) -> Iterator[tuple[slice, Part]]:
         for rows in chunks(len(outputs), self.vocab, outputs.device):
@@ -96,6 +94,12 @@ class NextToken:
             torch.sub(logits, peak, out=exps).exp_()
             log_total = torch.logaddexp(exps.sum(-1, keepdim=True).log(), (never - peak).logsumexp(-1, keepdim=True))
             yield rows, Part(logits=logits, exps=exps, tops=tops, peak=peak, log_total=log_total)
+
+
+def _joined(parts: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """(log p, token) of all rows from those of their parts."""
+    log_probs, tokens = zip(*parts, strict=True)
+    return torch.cat(log_probs), torch.cat(tokens)
 
 
 def _of_blocks(values: Float[Tensor, "N W"], blocks: Int[Tensor, "N K"]) -> Float[Tensor, "N K block"]:

@@ -142,8 +142,7 @@ def _try_validation(trainer: "Trainer") -> None:
         tokens = len(batch) // 2 * batch.tokens.shape[1]
     found = min(int(each) for each in trainer.world.gather(torch.tensor([tokens])))
     if found < validation_tokens(trainer):
-        trainer.progress.micro_tokens = found
-        _tell(trainer, found)
+        _set_bound(trainer, found)
 
 
 def _fits(model: "SeqVAE", device: torch.device, passes: Callable[[], None]) -> bool:
@@ -187,11 +186,11 @@ def _cut_to(trainer: "Trainer", tokens: int, batch: Batch, stage: Stage) -> None
             where=f"phase `{stage.phase.name}`",
             hint=f"set {batches}, or `train.micro_tokens={tokens}` to have it look at smaller pieces",
         )
+    _set_bound(trainer, tokens)
+
+
+def _set_bound(trainer: "Trainer", tokens: int) -> None:
     trainer.progress.micro_tokens = tokens
-    _tell(trainer, tokens)
-
-
-def _tell(trainer: "Trainer", tokens: int) -> None:
     trainer.note(
         f"memory ran out: batches of more than {tokens:,} tokens, padding included, are cut from here on; "
         "updates stay those of whole batches",
