@@ -18,7 +18,17 @@ from unittest import mock
 import datasets
 import torch
 import torch._dynamo  # what the first optimizer would import in each process
-from training_toys import NO_DROPOUT, WORDS, Events, bytes_of, last_checkpoint, phase_of, sentences, toy_trainer
+from training_toys import (
+    NO_DROPOUT,
+    WORDS,
+    Events,
+    StopsAt,
+    bytes_of,
+    last_checkpoint,
+    phase_of,
+    sentences,
+    toy_trainer,
+)
 
 import seqvae
 from seqvae.config import Config
@@ -183,18 +193,11 @@ def diverged(world: World, folder: Path) -> Any:
 def written(world: World, folder: Path) -> Any:
     """A whole run, in which every rank but the first may not write; stopped, to be resumed by another number."""
     events = Events()
-
-    class Stops(Events):
-        def __call__(self, event):
-            super().__call__(event)
-            if event["event"] == "train" and event["step"] == 6:
-                os.kill(os.getpid(), SIGTERM)
-
     config = Config.from_yaml(folder.parent / "quiet.yaml")
     with ExitStack() as stack:
         for name in ("atomic_folder", "write_bytes", "write_json", "recover") if world.rank > 0 else ():
             stack.enter_context(mock.patch.object(storage, name, side_effect=AssertionError("this rank has written")))
-        run = seqvae.train(config, out=folder / "stopped", observers=[Stops()])
+        run = seqvae.train(config, out=folder / "stopped", observers=[StopsAt(6)])
         other = seqvae.train(config.replace("train.loggers=[tensorboard]"), out=folder / "whole", observers=[events])
         again = seqvae.train(config, resume=folder / "whole", observers=[events])
     return {"run": [run.finished, str(run.signal), other.finished, again.finished], "events": events}
@@ -251,14 +254,7 @@ def dealt(world: World, folder: Path) -> Any:
     )
     store = prepare(config.data.of_rank(world.rank, world.size), config.tokenizer).splits["train"]
     events = Events()
-
-    class Stops(Events):
-        def __call__(self, event):
-            super().__call__(event)
-            if event["event"] == "train" and event["step"] == 4:
-                os.kill(os.getpid(), SIGTERM)
-
-    stopped = seqvae.train(config, out=folder / "cut", observers=[Stops()])
+    stopped = seqvae.train(config, out=folder / "cut", observers=[StopsAt(4)])
     seqvae.train(resume=folder / "cut")
     seqvae.train(config, out=folder / "whole", observers=[events])
     refused = []

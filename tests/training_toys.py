@@ -1,5 +1,7 @@
 """A corpus, a config and a trainer so small that a run takes a tenth of a second."""
 
+import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +85,26 @@ class Events(list):
         """What belongs to a step, without the pace."""
         kept = [event for event in self if "step" in event and event["event"] != "resume"]
         return [{key: value for key, value in event.items() if key != "tokens_per_s"} for event in kept]
+
+
+class StopsAt(Events):
+    """SIGTERM comes after so many updates."""
+
+    def __init__(self, step: int):
+        self.step = step
+
+    def __call__(self, event) -> None:
+        super().__call__(event)
+        if event["event"] == "train" and event["step"] == self.step:
+            signal.raise_signal(signal.SIGTERM)
+
+
+def stopped_at(step: int, make: Callable[[Events], Trainer]) -> Trainer:
+    """The trainer that ``make`` gives for these observers, after it was stopped."""
+    trainer = make(StopsAt(step))
+    assert not trainer.fit()
+    assert trainer.progress.step == step
+    return trainer
 
 
 def toy_trainer(

@@ -4,7 +4,6 @@ import itertools
 import json
 import math
 import re
-from signal import SIGTERM
 
 import numpy as np
 import pytest
@@ -12,7 +11,7 @@ import torch
 from evaluation_toys import WORDS, store_of
 from model_toys import batch_of, rows_of, spread
 from pydantic import ValidationError
-from training_toys import Events, bytes_of, last_checkpoint, toy_trainer
+from training_toys import bytes_of, last_checkpoint, stopped_at, toy_trainer
 
 from seqvae.config import Config, shipped_configs
 from seqvae.errors import SeqVAEError
@@ -154,15 +153,7 @@ def test_a_run_that_was_stopped_goes_on_bit_by_bit(posterior, prior, tmp_path):
     changes["train"] = {"steps": 5, "validate_every": 4}
     whole = toy_trainer(tmp_path / "whole", **changes)
     assert whole.fit()
-
-    class StopsAtThree(Events):
-        def __call__(self, event):
-            super().__call__(event)
-            if event["event"] == "train" and event["step"] == 3:
-                first.stop.received = SIGTERM
-
-    first = toy_trainer(tmp_path / "cut", observe=StopsAtThree(), **changes)
-    assert not first.fit()
+    first = stopped_at(3, lambda observe: toy_trainer(tmp_path / "cut", observe=observe, **changes))
     second = toy_trainer(tmp_path / "cut", **changes)
     torch.manual_seed(99)
     assert second.fit(last_checkpoint(first))

@@ -6,12 +6,12 @@ import re
 import subprocess
 import sys
 import textwrap
-from signal import SIGTERM
+from functools import partial
 
 import pytest
 import torch
 from pydantic import ValidationError
-from training_toys import Events, bytes_of, last_checkpoint, phase_of, toy_trainer
+from training_toys import Events, bytes_of, last_checkpoint, phase_of, stopped_at, toy_trainer
 
 import seqvae.objectives
 from seqvae.config import shipped_configs
@@ -114,20 +114,10 @@ def test_a_run_that_was_stopped_goes_on_bit_by_bit(name, tmp_path):
 
     whole = trainer(tmp_path / "whole", Events())
     assert whole.fit()
-
-    class StopsAtSix(Events):
-        def __call__(self, event):
-            super().__call__(event)
-            if event["event"] == "train" and event["step"] == 6:
-                first.stop.received = SIGTERM
-
-    first = trainer(tmp_path / "cut", StopsAtSix())
-    assert not first.fit()
+    first = stopped_at(6, partial(trainer, tmp_path / "cut"))
     second = trainer(tmp_path / "cut", Events())
     torch.manual_seed(99)
-    checkpoint = last_checkpoint(first)
-    assert checkpoint.progress.step == 6
-    assert second.fit(checkpoint)
+    assert second.fit(last_checkpoint(first))
     assert bytes_of(second.model) == bytes_of(whole.model)
     assert bytes_of(second.best) == bytes_of(whole.best)
     assert [*first.task.observe.timeless(), *second.task.observe.timeless()] == whole.task.observe.timeless()

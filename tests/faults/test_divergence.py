@@ -1,11 +1,10 @@
 """A run that diverges: what is kept of it, and the way back that the settings may allow."""
 
 import json
-from signal import SIGTERM
 
 import pytest
 import torch
-from training_toys import Events, bytes_of, last_checkpoint, phase_of, store_of, toy_trainer
+from training_toys import Events, bytes_of, last_checkpoint, phase_of, stopped_at, store_of, toy_trainer
 
 from seqvae import gaussian
 from seqvae.errors import SeqVAEError
@@ -114,15 +113,7 @@ def test_a_run_that_diverges_before_its_first_checkpoint_goes_back_to_its_beginn
 def test_a_run_that_went_back_resumes_bit_by_bit(tmp_path):
     whole = bad_trainer(tmp_path / "whole", **ROLLBACK)
     assert whole.fit()
-
-    class Stops(Events):
-        def __call__(self, event):
-            super().__call__(event)
-            if event["event"] == "train" and event["step"] == 7:
-                first.stop.received = SIGTERM
-
-    first = bad_trainer(tmp_path / "run", observe=Stops(), **ROLLBACK)
-    assert not first.fit()
+    first = stopped_at(7, lambda observe: bad_trainer(tmp_path / "run", observe=observe, **ROLLBACK))
     second = bad_trainer(tmp_path / "run", **ROLLBACK)
     assert second.fit(last_checkpoint(first))
     assert bytes_of(second.model) == bytes_of(whole.model)

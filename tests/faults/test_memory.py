@@ -1,17 +1,17 @@
 """Memory that runs out: found at the start, never paid for by a smaller update, and told where nothing can be done."""
 
-from signal import SIGTERM
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from training_toys import (
     NO_DROPOUT,
-    Events,
     bytes_of,
     last_checkpoint,
     phase_of,
     settings,
+    stopped_at,
     store_of,
     toy_trainer,
     write_corpus,
@@ -166,17 +166,10 @@ def test_noise_is_that_of_an_update_that_was_cut_from_the_start(tmp_path, monkey
 
 
 def test_a_resumed_run_begins_with_the_split(tmp_path, monkeypatch):
-    class Stops(Events):
-        def __call__(self, event):
-            super().__call__(event)
-            if event["event"] == "train" and event["step"] == 7:
-                first.stop.received = SIGTERM
-
     allocator = Allocator(monkeypatch, most=22)
     whole = quiet(tmp_path / "whole")
     expected = weights_after(whole)
-    first = quiet(tmp_path / "run", observe=Stops())
-    assert not first.fit()
+    first = stopped_at(7, partial(quiet, tmp_path / "run"))
     allocator.sizes.clear()
     second = quiet(tmp_path / "run")
     assert second.fit(last_checkpoint(first))

@@ -1,11 +1,11 @@
 """Aggressive training of the encoder: the inner loop, its end, and what is resumed."""
 
 import itertools
-from signal import SIGTERM
+from functools import partial
 
 import pytest
 import torch
-from training_toys import Events, bytes_of, last_checkpoint, phase_of, toy_trainer
+from training_toys import bytes_of, last_checkpoint, phase_of, stopped_at, toy_trainer
 
 from seqvae.objectives import registry
 from seqvae.objectives.aggressive import Aggressive, AggressiveConfig
@@ -126,18 +126,8 @@ def test_a_run_cut_before_and_after_the_end_of_the_inner_loop_goes_on_bit_by_bit
     assert whole.fit()
     assert not whole.objective.strategies[0].active
     for cut in (5, 11):
-
-        class Stops(Events):
-            def __call__(self, event):
-                super().__call__(event)
-                if event["event"] == "train" and event["step"] == self.at:
-                    current[0].stop.received = SIGTERM
-
-        observe = Stops()
-        observe.at = cut
         folder = tmp_path / str(cut)
-        assert not trainer(folder, observe).fit()
-        checkpoint = last_checkpoint(current[0])
+        checkpoint = last_checkpoint(stopped_at(cut, partial(trainer, folder)))
         assert bool(checkpoint.training["strategy.0.active"]) == (cut < 9)
         torch.manual_seed(99)
         second = trainer(folder)

@@ -1,10 +1,8 @@
 """The moving average of the weights: what it is, where it is used, and that nothing of it is lost."""
 
-from signal import SIGTERM
-
 import pytest
 import torch
-from training_toys import Events, bytes_of, last_checkpoint, toy_trainer
+from training_toys import bytes_of, last_checkpoint, stopped_at, toy_trainer
 
 from seqvae.errors import SeqVAEError
 from seqvae.evaluation.likelihood import quick_metrics
@@ -61,15 +59,7 @@ def test_a_run_that_was_stopped_in_its_second_phase_goes_on_bit_by_bit(tmp_path)
     changes = {"train": {"validate_every": 2, "phases": phases, **ON}}
     whole = toy_trainer(tmp_path / "whole", **changes)
     assert whole.fit()
-
-    class StopsAtEight(Events):
-        def __call__(self, event):
-            super().__call__(event)
-            if event["event"] == "train" and event["step"] == 8:
-                first.stop.received = SIGTERM
-
-    first = toy_trainer(tmp_path / "cut", observe=StopsAtEight(), **changes)
-    assert not first.fit()
+    first = stopped_at(8, lambda observe: toy_trainer(tmp_path / "cut", observe=observe, **changes))
     second = toy_trainer(tmp_path / "cut", **changes)
     assert second.fit(last_checkpoint(first))
     assert bytes_of(second.model) == bytes_of(whole.model)

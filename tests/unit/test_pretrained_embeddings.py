@@ -1,13 +1,11 @@
 """Embeddings that begin as word vectors: what is written, what stays, and that runs with them go on as all others."""
 
 import json
-import os
-from signal import SIGTERM
 
 import numpy as np
 import pytest
 import torch
-from training_toys import Events, bytes_of, settings, write_corpus
+from training_toys import Events, StopsAt, bytes_of, settings, write_corpus
 
 import seqvae
 from seqvae.data.char_tokenizer import CharTokenizer
@@ -218,14 +216,7 @@ def test_embeddings_that_are_not_frozen_are_trained_from_there(tmp_path, vectors
 def test_a_resumed_run_needs_no_file_and_goes_on_bit_by_bit(freeze, tmp_path, vectors):
     config = run_settings(tmp_path, vectors, freeze=freeze)
     whole = seqvae.train(config, out=tmp_path / "whole")
-
-    class StopsAtSix(Events):
-        def __call__(self, event):
-            super().__call__(event)
-            if event["event"] == "train" and event["step"] == 6:
-                os.kill(os.getpid(), SIGTERM)
-
-    cut = seqvae.train(config, out=tmp_path / "cut", observers=[StopsAtSix()])
+    cut = seqvae.train(config, out=tmp_path / "cut", observers=[StopsAt(6)])
     assert not cut.finished
     vectors.unlink()
     resumed = seqvae.train(resume=tmp_path / "cut")

@@ -4,6 +4,7 @@ import copy
 import itertools
 import math
 import time
+from functools import partial
 from signal import SIGTERM
 
 import pytest
@@ -16,6 +17,7 @@ from training_toys import (
     phase_of,
     sentences,
     settings,
+    stopped_at,
     store_of,
     toy_trainer,
     write_corpus,
@@ -339,15 +341,7 @@ class TestOwnParameters:
     def test_they_are_part_of_a_checkpoint(self, tmp_path, strategies):
         whole = self.trainer(tmp_path / "whole", strategies)
         assert whole.fit()
-
-        class StopsAtFive(Events):
-            def __call__(self, event):
-                super().__call__(event)
-                if event["event"] == "train" and event["step"] == 5:
-                    first.stop.received = SIGTERM
-
-        first = self.trainer(tmp_path / "cut", strategies, StopsAtFive())
-        assert not first.fit()
+        first = stopped_at(5, partial(self.trainer, tmp_path / "cut", strategies))
         names = last_checkpoint(first).training
         assert {"strategy.0.head.weight", "strategy.0.updates", "strategy.0.scale"} <= names.keys()
         assert any("momentum" in name and name.startswith("optimizer.toy") for name in names)
