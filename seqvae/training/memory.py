@@ -124,7 +124,7 @@ def try_largest(trainer: "Trainer") -> None:
 
 
 def _try_validation(trainer: "Trainer") -> None:
-    """A forward pass of the largest batch of validation, which is cut as those of training are."""
+    """A forward pass of the largest batch of validation; what does not fit is cut, no further than training is."""
     task, model, tokens = trainer.task, trainer.model, validation_tokens(trainer)
     store = task.stores["valid"]
 
@@ -140,6 +140,8 @@ def _try_validation(trainer: "Trainer") -> None:
         if len(batch := largest(tokens)) == 1:
             raise _too_large(batch, task, "valid")
         tokens = len(batch) // 2 * batch.tokens.shape[1]
+    trained = pieces([task.batch(task.largest_rows())], most_tokens(trainer))[0].tokens.numel()
+    tokens = max(tokens, trained)  # which fits, so that no batch of a method that looks at sentences together is cut
     found = min(int(each) for each in trainer.world.gather(torch.tensor([tokens])))
     if found < validation_tokens(trainer):
         _set_bound(trainer, found)

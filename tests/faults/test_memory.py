@@ -195,6 +195,18 @@ def test_validation_is_tried_at_the_start_and_cut_where_it_does_not_fit(tmp_path
         assert found["rec_nats"] == pytest.approx(usual["rec_nats"], rel=1e-5)
 
 
+def test_validation_cuts_no_batch_of_training_that_fits(tmp_path, monkeypatch):
+    monkeypatch.setattr("seqvae.training.memory.VALIDATION_TOKENS", LARGEST + 17)
+    normalised = {"model": NO_DROPOUT | {"posterior": {"family": "batchnorm"}}, "train": {"steps": 9}}
+    expected = weights_after(toy_trainer(tmp_path / "whole", **normalised))
+    allocator = Allocator(monkeypatch, most=LARGEST, training=False)
+    trainer = toy_trainer(tmp_path / "cut", **normalised)
+    assert bytes_of(weights_after(trainer)) == bytes_of(expected)
+    assert allocator.sizes[0] > LARGEST, "validation did not fit as it was"
+    (note,) = trainer.task.observe.of("note")
+    assert note["micro_tokens"] == LARGEST
+
+
 def test_one_sentence_of_validation_too_large_names_its_row(tmp_path, monkeypatch):
     Allocator(monkeypatch, most=8, training=False)
     trainer = quiet(tmp_path)
