@@ -3,9 +3,13 @@
 Where the loss weighs all tokens alike (a sum or mean of NLLs), the gradient is formed in the forward pass, while a
 chunk's logits are there, and backward only scales it. Where the weights come later (importance weights, say), the
 chunks are computed again in backward, under the weights that came. Products run in bf16 under autocast, sums in fp32.
+
+On a CPU a chunk is computed in tiles, some of the words at a time: their logits are still in the cache when they are
+read again, and the log-sum over all words is put together from those of the tiles.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
@@ -14,25 +18,70 @@ from torch import Tensor
 CHUNK_ELEMENTS = {"cpu": 1 << 22, "cuda": 1 << 26}
 """Logits held at once, by device type: 16 MB of fp32 on a CPU, 256 MB on a GPU."""
 
+TILE_WORDS = {"cpu": 512}
+"""Words of a tile, by device type; all of them where none is named."""
+
+TILE_ROWS = 1024
+"""Rows of a tile at most: with 512 words 2 MB of fp32."""
+
 
 def chunks(rows: int, vocab: int, device: torch.device) -> Iterator[slice]:
     """Rows whose logits are held at once: pieces of the same size, but the last."""
-    size = max(1, CHUNK_ELEMENTS.get(device.type, 1 << 24) // vocab)
-    return (slice(start, min(start + size, rows)) for start in range(0, rows, size))
+    return _pieces(rows, max(1, CHUNK_ELEMENTS.get(device.type, 1 << 24) // vocab))
 
 
-def _logits(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    logits = hidden @ weight.T
-    logits = logits if logits.dtype == torch.float64 else logits.float()
-    return logits if bias is None else logits.add_(bias)
+def _pieces(count: int, size: int) -> Iterator[slice]:
+    return (slice(start, min(start + size, count)) for start in range(0, count, size))
 
 
-def _exponentials(logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """exp(logits - top) in place of the logits, its sum, and the log-sum of the logits: exp is taken once."""
-    top = logits.amax(-1)
-    exps = logits.sub_(top[:, None]).exp_()
-    total = exps.sum(-1)
-    return exps, total, total.log() + top
+@dataclass(frozen=True)
+class _Tile:
+    """Logits of some rows for some of the words, which what follows overwrites."""
+
+    words: slice
+    logits: Float[Tensor, "n w"]
+
+    def places(self, targets: Int[Tensor, " n"]) -> tuple[Int[Tensor, "n 1"], Tensor]:
+        """The columns of these words (of another one for a word of another tile), and which of them are here."""
+        places = targets - self.words.start
+        inside = (places >= 0) & (places < self.logits.shape[1])
+        return places.clamp(0, self.logits.shape[1] - 1)[:, None], inside
+
+
+class _OutputLayer:
+    """The products of an output layer, in memory that is used again."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, product_type: torch.dtype, sum_type: torch.dtype):
+        self.weight, self.bias, self.sum_type = weight.to(product_type), bias, sum_type
+        self.vocab = len(weight)
+        self.tile_words = min(TILE_WORDS.get(weight.device.type, self.vocab), self.vocab)
+        self._scratch = weight.new_empty(0, dtype=sum_type)
+
+    def tiles(self, hidden: Float[Tensor, "n H"], *, held: bool) -> Iterator[_Tile]:
+        """All words for these rows. ``held``: tiles stay as they are until the next rows, else until the next tile."""
+        at, wanted = 0, len(hidden) * (self.vocab if held else self.tile_words)
+        if len(self._scratch) < wanted:
+            self._scratch = self._scratch.new_empty(wanted)
+        for words in _pieces(self.vocab, self.tile_words):
+            shape = (len(hidden), words.stop - words.start)
+            logits = self._scratch[at : at + shape[0] * shape[1]].view(shape)
+            at += shape[0] * shape[1] if held else 0
+            yield _Tile(words, self._logits(hidden, words, logits))
+
+    def _logits(self, hidden: Tensor, words: slice, out: Tensor) -> Tensor:
+        weight, bias = self.weight[words], None if self.bias is None else self.bias[words]
+        if weight.dtype != self.sum_type:
+            out.copy_(hidden @ weight.T)
+            return out if bias is None else out.add_(bias)
+        if bias is None:
+            return torch.mm(hidden, weight.T, out=out)
+        return torch.addmm(bias, hidden, weight.T, out=out)
+
+    def chunks(self, rows: int, *, held: bool) -> Iterator[slice]:
+        """Rows at once: as many as may be held, or else as make a tile."""
+        if held or self.tile_words == self.vocab:
+            return chunks(rows, self.vocab, self.weight.device)
+        return _pieces(rows, TILE_ROWS)
 
 
 def _product_type(hidden: Tensor) -> torch.dtype:
@@ -41,25 +90,33 @@ def _product_type(hidden: Tensor) -> torch.dtype:
 
 
 class _Gradients:
-    """Sums of the gradients of hidden, weight and bias over the chunks."""
+    """Sums of the gradients of hidden, weight and bias over the tiles."""
 
-    def __init__(self, hidden: Tensor, weight: Tensor, bias: Tensor | None, dtype: torch.dtype):
-        self.low_hidden, self.low_weight = hidden.to(dtype), weight.to(dtype)
-        self.hidden, self.weight = torch.empty_like(hidden), torch.zeros_like(weight)
+    def __init__(self, hidden: Tensor, weight: Tensor, bias: Tensor | None, low_hidden: Tensor, low_weight: Tensor):
+        self.low_hidden, self.low_weight = low_hidden, low_weight
+        self.hidden, self.weight = torch.zeros_like(hidden), torch.zeros_like(weight)
         self.bias = None if bias is None else torch.zeros_like(bias)
 
-    def add(self, rows: slice, exps: Tensor, total: Tensor, targets: Tensor, upstream: Tensor) -> None:
-        """d nll / d logits = exps / total - onehot(target), times ``upstream`` by token; overwrites ``exps``."""
-        grad = exps.mul_((upstream / total)[:, None])
-        grad.scatter_add_(1, targets[:, None], -upstream[:, None])
+    def add(self, rows: slice, tile: _Tile, scale: Tensor, targets: Tensor, upstream: Tensor) -> None:
+        """d nll / d logits = softmax - onehot(target), times ``upstream`` by token.
+
+        ``tile`` holds exponentials that ``scale`` makes the softmax times ``upstream``; they are overwritten.
+        """
+        grad, words = tile.logits.mul_(scale[:, None]), tile.words
+        places, inside = tile.places(targets)
+        grad.scatter_add_(1, places, torch.where(inside, -upstream, 0.0)[:, None])
         if self.bias is not None:
-            self.bias += grad.sum(0)
+            self.bias[words] += grad.sum(0)
         grad = grad.to(self.low_weight.dtype)
-        self.hidden[rows] = (grad @ self.low_weight).to(self.hidden.dtype)
-        if grad.dtype == self.weight.dtype:
-            self.weight.addmm_(grad.T, self.low_hidden[rows])
-        else:
-            self.weight += grad.T @ self.low_hidden[rows]
+        _add_product(self.hidden[rows], grad, self.low_weight[words])
+        _add_product(self.weight[words], grad.T, self.low_hidden[rows])
+
+
+def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
+    if total.dtype == left.dtype:
+        total.addmm_(left, right)
+    else:
+        total += left @ right
 
 
 class _TokenNLL(torch.autograd.Function):
@@ -69,15 +126,22 @@ class _TokenNLL(torch.autograd.Function):
         nll = hidden.new_empty(len(hidden), dtype=torch.promote_types(hidden.dtype, torch.float32))
         lse, ones = torch.empty_like(nll), counted.to(nll.dtype)
         wanted = graded and any(ctx.needs_input_grad[:3])
-        gradients = _Gradients(hidden, weight, bias, dtype) if wanted else None
-        low_hidden, low_weight = hidden.to(dtype), weight.to(dtype)
-        for rows in chunks(len(hidden), len(weight), hidden.device):
-            logits = _logits(low_hidden[rows], low_weight, bias)
-            picked = logits.gather(1, targets[rows, None]).squeeze(1)
-            exps, total, lse[rows] = _exponentials(logits)
-            nll[rows] = lse[rows] - picked
-            if gradients is not None:
-                gradients.add(rows, exps, total, targets[rows], ones[rows])
+        layer, low_hidden = _OutputLayer(weight, bias, dtype, nll.dtype), hidden.to(dtype)
+        gradients = _Gradients(hidden, weight, bias, low_hidden, layer.weight) if wanted else None
+        for rows in layer.chunks(len(hidden), held=wanted):
+            total, picked, tiles = torch.full_like(nll[rows], -torch.inf), torch.zeros_like(nll[rows]), []
+            for tile in layer.tiles(low_hidden[rows], held=wanted):
+                places, inside = tile.places(targets[rows])
+                picked = torch.where(inside, tile.logits.gather(1, places).squeeze(1), picked)
+                top = tile.logits.amax(-1)
+                exps = tile.logits.sub_(top[:, None]).exp_()
+                total = torch.logaddexp(total, exps.sum(-1).log_().add_(top))
+                tiles.append((tile, top))
+            lse[rows] = total
+            nll[rows] = total - picked
+            for tile, top in tiles if gradients is not None else ():
+                scale = ones[rows] * (top - total).exp_()
+                gradients.add(rows, tile, scale, targets[rows], ones[rows])
         ctx.save_for_backward(hidden, weight, bias, targets, counted, lse)
         ctx.gradients, ctx.dtype = gradients, dtype
         return torch.where(counted, nll, 0.0)
@@ -100,10 +164,12 @@ class _TokenNLL(torch.autograd.Function):
                     None if bias is None else found.bias.mul_(scale),
                     *(None,) * 4,
                 )
-        found = _Gradients(hidden, weight, bias, ctx.dtype)
-        for rows in chunks(len(hidden), len(weight), hidden.device):
-            exps = _logits(found.low_hidden[rows], found.low_weight, bias).sub_(lse[rows, None]).exp_()
-            found.add(rows, exps, torch.ones_like(lse[rows]), targets[rows], upstream[rows])
+        layer, low_hidden = _OutputLayer(weight, bias, ctx.dtype, lse.dtype), hidden.to(ctx.dtype)
+        found = _Gradients(hidden, weight, bias, low_hidden, layer.weight)
+        for rows in layer.chunks(len(hidden), held=False):
+            for tile in layer.tiles(low_hidden[rows], held=False):
+                tile.logits.sub_(lse[rows, None]).exp_()
+                found.add(rows, tile, upstream[rows], targets[rows], upstream[rows])
         return found.hidden, found.weight, found.bias, *(None,) * 4
 
 
@@ -140,6 +206,12 @@ def token_argmax(
 ) -> Int[Tensor, " M"]:
     """The likeliest token at each of M positions."""
     best = torch.empty(len(hidden), dtype=torch.long, device=hidden.device)
-    for rows in chunks(len(hidden), len(weight), hidden.device):
-        best[rows] = _logits(hidden[rows], weight, bias).argmax(-1)
+    layer = _OutputLayer(weight, bias, hidden.dtype, torch.promote_types(hidden.dtype, torch.float32))
+    for rows in layer.chunks(len(hidden), held=False):
+        tops = []
+        for tile in layer.tiles(hidden[rows], held=False):
+            top, place = tile.logits.max(-1)
+            tops.append((top, place + tile.words.start))
+        values, words = (torch.stack(each) for each in zip(*tops, strict=True))
+        best[rows] = words.gather(0, values.argmax(0)[None]).squeeze(0)
     return best

@@ -129,6 +129,9 @@ def duration(seconds: float) -> str:
     """``75`` gives ``1m15s``."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
+    days, rest_hours = divmod(hours, 24)
+    if days > 1:
+        return f"{days:,}d{rest_hours:02d}h"
     return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{rest:02d}s" if minutes else f"{rest}s"
 
 

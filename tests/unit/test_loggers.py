@@ -126,7 +126,17 @@ def test_time_left_knows_when_a_phase_ended_early(clock):
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(0.2, "0s"), (59.4, "59s"), (59.6, "1m00s"), (75.0, "1m15s"), (3599.7, "1h00m"), (7384.0, "2h03m")],
+    [
+        (0.2, "0s"),
+        (59.4, "59s"),
+        (59.6, "1m00s"),
+        (75.0, "1m15s"),
+        (3599.7, "1h00m"),
+        (7384.0, "2h03m"),
+        (47.9 * 3600, "47h54m"),
+        (53.0 * 3600, "2d05h"),
+        (41e6, "474d12h"),
+    ],
 )
 def test_durations_are_short_and_never_say_sixty(seconds, text):
     assert duration(seconds) == text
