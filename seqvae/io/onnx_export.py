@@ -240,7 +240,8 @@ def session_of(path: Path) -> "InferenceSession":
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3  # errors; what it says of its own optimisations is no one's concern
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    content = path.read_bytes()  # it takes no path that is not UTF-8, as torch does not
+    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
 
 def _description(vae: TextVAE, graphs: Sequence[Graph], difference: float) -> dict[str, Any]:

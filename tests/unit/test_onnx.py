@@ -150,6 +150,12 @@ def test_the_model_is_left_as_it_was(tmp_path):
     assert all(torch.equal(before[name], tensor) for name, tensor in vae.model.state_dict().items())
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only some systems have file names that are not UTF-8")
+def test_a_folder_whose_name_is_not_utf8_is_written(tmp_path):
+    export_onnx(toy("lstm"), tmp_path / "caf\udce9")
+    assert {path.suffix for path in (tmp_path / "caf\udce9").iterdir()} >= {".onnx", ".json"}
+
+
 class TestRefused:
     def refused(self, code: str, *arguments) -> SeqVAEError:
         with pytest.raises(SeqVAEError) as caught:
