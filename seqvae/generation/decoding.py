@@ -128,7 +128,7 @@ def _walk(
         source = torch.device("cpu") if generator is None else generator.device
         uniform = torch.rand(n, config.max_length, generator=generator, dtype=_wide(source), device=source)
         uniform = uniform.to(_wide(device)).to(device)
-    output = NextToken(model.decoder, n, allow_unk=config.allow_unk)
+    output = _next_token(model, n, config)
     state, live = model.decoder.start(z), torch.arange(n, device=device)
     token, ended = torch.full((n,), BOS, device=device), torch.zeros(n, dtype=torch.bool, device=device)
     for t in range(config.max_length):
@@ -152,6 +152,11 @@ def _walk(
     return tokens, total
 
 
+def _next_token(model: nn.Module, rows: int, config: DecodeConfig) -> NextToken:
+    decoder = model.decoder
+    return NextToken(decoder.output_weight, decoder.output_bias, rows, allow_unk=config.allow_unk)
+
+
 def _wide(device: torch.device) -> torch.dtype:
     return torch.float32 if device.type == "mps" else torch.float64
 
@@ -167,7 +172,7 @@ def _beam(
     """
     n, k, length, device = len(z), config.beam_size, config.max_length, z.device
     tokens, log_probs = torch.full((n, length), EOS, device=device), torch.zeros(n, device=device)
-    output = NextToken(model.decoder, n * k, allow_unk=config.allow_unk)
+    output = _next_token(model, n * k, config)
     live = torch.arange(n, device=device)
     scores = torch.full((n, k), -math.inf, device=device)
     scores[:, 0] = 0.0  # the start is one hypothesis

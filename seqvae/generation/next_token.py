@@ -1,14 +1,14 @@
 """The token that comes next: the output layer over a few rows at a time, and what is chosen from it."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from seqvae.models.cross_entropy import chunks
+from seqvae.models.cross_entropy import OutputLayer, chunks
 from seqvae.types import BOS, PAD, UNK
 
 _BLOCK = 128
@@ -23,12 +23,12 @@ class Part:
     """
 
     logits: Float[Tensor, "n W"]
-    exps: Float[Tensor, "n W"]
-    """exp(logits - peak)."""
     tops: Float[Tensor, "n blocks"]
     """The largest logit of each block."""
+    sums: Float[Tensor, "n blocks"]
+    """Of exp(logits - peak) over each block."""
     peak: Float[Tensor, "n 1"]
-    """The largest of all."""
+    """The largest logit of all."""
     log_total: Float[Tensor, "n 1"]
     """Log of the sum of exp(logits - peak) over all tokens, those counted that may not be written."""
 
@@ -36,17 +36,21 @@ class Part:
         """log p under the model as it is, in nats, of tokens with these logits."""
         return logits - self.peak - self.log_total
 
+    def exps_of(self, blocks: Int[Tensor, "n K"]) -> Float[Tensor, "n K block"]:
+        """exp(logits - peak) of the tokens of these blocks."""
+        return (_of_blocks(self.logits, blocks) - self.peak[..., None]).exp_()
+
 
 class NextToken:
     """What comes after each of at most ``rows`` rows. <pad> and <bos> are never written, <unk> only if allowed."""
 
-    def __init__(self, decoder: nn.Module, rows: int, *, allow_unk: bool):
-        weight = decoder.output_weight
-        self.decoder = decoder
-        self.forbidden = torch.tensor([PAD, BOS] if allow_unk else [PAD, BOS, UNK], device=weight.device)
+    def __init__(self, weight: Float[Tensor, "V H"], bias: Float[Tensor, " V"] | None, rows: int, *, allow_unk: bool):
+        self.layer = OutputLayer(weight, bias, weight.dtype, weight.dtype)
         self.vocab = len(weight)
+        self.forbidden = torch.tensor([PAD, BOS] if allow_unk else [PAD, BOS, UNK], device=weight.device)
         together = next(chunks(rows, self.vocab, weight.device)).stop
-        self._scratch = weight.new_full((2, together, self.vocab + -self.vocab % _BLOCK), -math.inf)
+        self._logits = weight.new_full((together, _filled(self.vocab)), -math.inf)
+        self._exps = weight.new_empty(together * _filled(self.layer.words[0].stop))
 
     def likeliest(self, outputs: Float[Tensor, "N H"], k: int) -> tuple[Float[Tensor, "N K"], Int[Tensor, "N K"]]:
         """(log p, tokens) of the k likeliest tokens of each row, best first; fewer where there are no k tokens."""
@@ -75,25 +79,39 @@ class NextToken:
         found = []
         for rows, part in self._parts(outputs):
             if temperature == 1 and top_k is None and top_p == 1:
-                probs = part.exps
+                token = draw(part.sums, part.exps_of, uniform[rows])
             else:
                 shifted = (part.logits - part.peak).to(uniform.dtype) / temperature
-                probs = reshaped(shifted, top_k=top_k, top_p=top_p)
-            token = draw(probs, uniform[rows]).clamp_(max=self.vocab - 1)  # where all is NaN
+                token = draw_from(reshaped(shifted, top_k=top_k, top_p=top_p), uniform[rows])
+            token = token.clamp_(max=self.vocab - 1)  # where all is NaN
             found.append((part.log_probs(part.logits.gather(1, token)), token))
         return _joined(found)
 
     def _parts(self, outputs: Float[Tensor, "N H"]) -> Iterator[tuple[slice, Part]]:
+        """Some rows at a time, and of them a tile of words at a time, read while it is in the cache."""
         for rows in chunks(len(outputs), self.vocab, outputs.device):
-            logits, exps = self._scratch[:, : rows.stop - rows.start]
-            self.decoder.logits(outputs[rows], out=logits[:, : self.vocab])
-            never = logits[:, self.forbidden]
-            logits.index_fill_(1, self.forbidden, -math.inf)
-            tops = logits.unflatten(1, (-1, _BLOCK)).amax(-1)
-            peak = tops.amax(-1, keepdim=True)
-            torch.sub(logits, peak, out=exps).exp_()
-            log_total = torch.logaddexp(exps.sum(-1, keepdim=True).log(), (never - peak).logsumexp(-1, keepdim=True))
-            yield rows, Part(logits=logits, exps=exps, tops=tops, peak=peak, log_total=log_total)
+            logits = self._logits[: rows.stop - rows.start]
+            tops, sums, peaks = [], [], []
+            for words in self.layer.words:
+                tile = logits[:, words.start : _filled(words.stop)]
+                self.layer.logits(outputs[rows], words, tile[:, : words.stop - words.start])
+                if words.start == 0:
+                    never = tile[:, self.forbidden]
+                    tile.index_fill_(1, self.forbidden, -math.inf)
+                tops.append(tile.unflatten(1, (-1, _BLOCK)).amax(-1))
+                peaks.append(tops[-1].amax(-1, keepdim=True))
+                exps = torch.sub(tile, peaks[-1], out=self._exps[: tile.numel()].view(tile.shape)).exp_()
+                sums.append(exps.unflatten(1, (-1, _BLOCK)).sum(-1))
+            peak = torch.cat(peaks, 1).amax(1, keepdim=True)
+            total = torch.cat([some * (own - peak).exp_() for some, own in zip(sums, peaks, strict=True)], 1)
+            never_total = (never - peak).logsumexp(-1, keepdim=True)
+            log_total = torch.logaddexp(total.sum(-1, keepdim=True).log_(), never_total)
+            yield rows, Part(logits=logits, tops=torch.cat(tops, 1), sums=total, peak=peak, log_total=log_total)
+
+
+def _filled(words: int) -> int:
+    """Up to whole blocks."""
+    return words + -words % _BLOCK
 
 
 def _joined(parts: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
@@ -124,18 +142,22 @@ def reshaped(shifted: Float[Tensor, "N V"], *, top_k: int | None, top_p: float) 
     return torch.zeros_like(probs).scatter(1, index, ordered.masked_fill(before >= top_p, 0.0))
 
 
-def draw(probs: Float[Tensor, "N V"], uniform: Float[Tensor, " N"]) -> Int[Tensor, "N 1"]:
-    """Inverse-CDF draws from probabilities that need not sum to 1: first the block of tokens, then the token in it."""
-    if probs.shape[1] % _BLOCK:
-        probs = nn.functional.pad(probs, (0, -probs.shape[1] % _BLOCK))
+def draw_from(probs: Float[Tensor, "N V"], uniform: Float[Tensor, " N"]) -> Int[Tensor, "N 1"]:
+    """Inverse-CDF draws from probabilities that need not sum to 1."""
+    probs = nn.functional.pad(probs, (0, -probs.shape[1] % _BLOCK))
     sums = probs.unflatten(1, (-1, _BLOCK)).sum(-1, dtype=uniform.dtype)
+    return draw(sums, lambda blocks: _of_blocks(probs, blocks), uniform)
+
+
+def draw(
+    sums: Float[Tensor, "N blocks"],
+    probs_of: Callable[[Int[Tensor, "N 1"]], Float[Tensor, "N 1 block"]],
+    uniform: Float[Tensor, " N"],
+) -> Int[Tensor, "N 1"]:
+    """Inverse-CDF draws, given the sum of each block: first the block of tokens, then the token in it."""
+    sums = sums.to(uniform.dtype)
     block, rest = _reached(sums, uniform[:, None] * sums.sum(-1, keepdim=True))
-    inside = _of_blocks(probs, block)[:, 0].to(uniform.dtype)
-    drawn = block * _BLOCK + _reached(inside, rest)[0]
-    if probs.device.type != "cpu":
-        # A parallel sum may dip by a rounding error and so point at a token of probability 0.
-        drawn = torch.where(probs.gather(1, drawn) > 0, drawn, probs.argmax(-1, keepdim=True))
-    return drawn
+    return block * _BLOCK + _reached(probs_of(block)[:, 0].to(uniform.dtype), rest)[0]
 
 
 def _reached(parts: Float[Tensor, "N M"], target: Float[Tensor, "N 1"]) -> tuple[Int[Tensor, "N 1"], Tensor]:
@@ -145,4 +167,7 @@ def _reached(parts: Float[Tensor, "N M"], target: Float[Tensor, "N 1"]) -> tuple
     # Below the total, so that rounding cannot point past the last part that has any probability.
     target = torch.minimum(target, torch.nextafter(total, torch.zeros_like(total)))
     place = torch.searchsorted(cdf, target, right=True).clamp_(max=parts.shape[1] - 1)
+    if parts.device.type != "cpu":
+        # A parallel sum may dip by a rounding error and so point at a part of probability 0.
+        place = torch.where(parts.gather(1, place) > 0, place, parts.argmax(-1, keepdim=True))
     return place, (target - (cdf.gather(1, place) - parts.gather(1, place))).clamp_(min=0.0)

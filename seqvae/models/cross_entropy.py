@@ -48,27 +48,17 @@ class _Tile:
         return places.clamp(0, self.logits.shape[1] - 1)[:, None], inside
 
 
-class _OutputLayer:
-    """The products of an output layer, in memory that is used again."""
+class OutputLayer:
+    """The products of an output layer, a tile at a time, in memory that is used again; for use without gradients."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None, product_type: torch.dtype, sum_type: torch.dtype):
         self.weight, self.bias, self.sum_type = weight.to(product_type), bias, sum_type
-        self.vocab = len(weight)
-        self.tile_words = min(TILE_WORDS.get(weight.device.type, self.vocab), self.vocab)
+        self.vocab, self.device = len(weight), weight.device
+        self.words = list(_pieces(self.vocab, TILE_WORDS.get(self.device.type, self.vocab)))
         self._scratch = weight.new_empty(0, dtype=sum_type)
 
-    def tiles(self, hidden: Float[Tensor, "n H"], *, held: bool) -> Iterator[_Tile]:
-        """All words for these rows. ``held``: tiles stay as they are until the next rows, else until the next tile."""
-        at, wanted = 0, len(hidden) * (self.vocab if held else self.tile_words)
-        if len(self._scratch) < wanted:
-            self._scratch = self._scratch.new_empty(wanted)
-        for words in _pieces(self.vocab, self.tile_words):
-            shape = (len(hidden), words.stop - words.start)
-            logits = self._scratch[at : at + shape[0] * shape[1]].view(shape)
-            at += shape[0] * shape[1] if held else 0
-            yield _Tile(words, self._logits(hidden, words, logits))
-
-    def _logits(self, hidden: Tensor, words: slice, out: Tensor) -> Tensor:
+    def logits(self, hidden: Float[Tensor, "n H"], words: slice, out: Float[Tensor, "n w"]) -> Float[Tensor, "n w"]:
+        """Those of some of the words, in ``out``."""
         weight, bias = self.weight[words], None if self.bias is None else self.bias[words]
         if weight.dtype != self.sum_type:
             out.copy_(hidden @ weight.T)
@@ -77,10 +67,21 @@ class _OutputLayer:
             return torch.mm(hidden, weight.T, out=out)
         return torch.addmm(bias, hidden, weight.T, out=out)
 
+    def tiles(self, hidden: Float[Tensor, "n H"], *, held: bool) -> Iterator[_Tile]:
+        """All words for these rows. ``held``: tiles stay as they are until the next rows, else until the next tile."""
+        n, at = len(hidden), 0
+        wanted = n * (self.vocab if held else self.words[0].stop)
+        if len(self._scratch) < wanted:
+            self._scratch = self._scratch.new_empty(wanted)
+        for words in self.words:
+            size = words.stop - words.start
+            yield _Tile(words, self.logits(hidden, words, self._scratch[at : at + n * size].view(n, size)))
+            at += n * size if held else 0
+
     def chunks(self, rows: int, *, held: bool) -> Iterator[slice]:
         """Rows at once: as many as may be held, or else as make a tile."""
-        if held or self.tile_words == self.vocab:
-            return chunks(rows, self.vocab, self.weight.device)
+        if held or len(self.words) == 1:
+            return chunks(rows, self.vocab, self.device)
         return _pieces(rows, TILE_ROWS)
 
 
@@ -126,7 +127,7 @@ class _TokenNLL(torch.autograd.Function):
         nll = hidden.new_empty(len(hidden), dtype=torch.promote_types(hidden.dtype, torch.float32))
         lse, ones = torch.empty_like(nll), counted.to(nll.dtype)
         wanted = graded and any(ctx.needs_input_grad[:3])
-        layer, low_hidden = _OutputLayer(weight, bias, dtype, nll.dtype), hidden.to(dtype)
+        layer, low_hidden = OutputLayer(weight, bias, dtype, nll.dtype), hidden.to(dtype)
         gradients = _Gradients(hidden, weight, bias, low_hidden, layer.weight) if wanted else None
         for rows in layer.chunks(len(hidden), held=wanted):
             total, picked, tiles = torch.full_like(nll[rows], -torch.inf), torch.zeros_like(nll[rows]), []
@@ -164,7 +165,7 @@ class _TokenNLL(torch.autograd.Function):
                     None if bias is None else found.bias.mul_(scale),
                     *(None,) * 4,
                 )
-        layer, low_hidden = _OutputLayer(weight, bias, ctx.dtype, lse.dtype), hidden.to(ctx.dtype)
+        layer, low_hidden = OutputLayer(weight, bias, ctx.dtype, lse.dtype), hidden.to(ctx.dtype)
         found = _Gradients(hidden, weight, bias, low_hidden, layer.weight)
         for rows in layer.chunks(len(hidden), held=False):
             for tile in layer.tiles(low_hidden[rows], held=False):
@@ -206,7 +207,7 @@ def token_argmax(
 ) -> Int[Tensor, " M"]:
     """The likeliest token at each of M positions."""
     best = torch.empty(len(hidden), dtype=torch.long, device=hidden.device)
-    layer = _OutputLayer(weight, bias, hidden.dtype, torch.promote_types(hidden.dtype, torch.float32))
+    layer = OutputLayer(weight, bias, hidden.dtype, torch.promote_types(hidden.dtype, torch.float32))
     for rows in layer.chunks(len(hidden), held=False):
         tops = []
         for tile in layer.tiles(hidden[rows], held=False):

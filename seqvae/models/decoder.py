@@ -122,15 +122,10 @@ class Decoder(nn.Module):
         outputs, state = self._run(token[:, None], z, state)
         return outputs[:, 0], state
 
-    def logits(self, outputs: Float[Tensor, "*B H"], out: Float[Tensor, "*B V"] | None = None) -> Float[Tensor, "*B V"]:
-        """Scores (fp32) of every next token, from what the output layer reads; written into ``out`` where it is given.
-
-        ``out`` is for use without gradients and autocast, of the type of the weights.
-        """
-        logits = gaussian.wide(torch.matmul(outputs, self.output_weight.T, out=out))
-        if self.output_bias is None:
-            return logits
-        return logits + self.output_bias if out is None else logits.add_(self.output_bias)
+    def logits(self, outputs: Float[Tensor, "*B H"]) -> Float[Tensor, "*B V"]:
+        """Scores (fp32) of every next token, from what the output layer reads."""
+        logits = gaussian.wide(torch.matmul(outputs, self.output_weight.T))
+        return logits if self.output_bias is None else logits + self.output_bias
 
     def _run(
         self, tokens: Int[Tensor, "N T"], z: Float[Tensor, "N Z"], state: State

@@ -16,7 +16,7 @@ from seqvae.errors import SeqVAEError
 from seqvae.evaluation.passes import evaluating
 from seqvae.generation import decoding
 from seqvae.generation.decoding import DecodeConfig, decode
-from seqvae.generation.next_token import draw, reshaped
+from seqvae.generation.next_token import NextToken, draw_from, reshaped
 from seqvae.models import cross_entropy
 from seqvae.types import BOS, EOS, PAD, UNK
 
@@ -172,7 +172,7 @@ LOGITS = torch.tensor([[2.0, 1.0, 0.0, -1.0, -math.inf]])
 def drawn(temperature=1.0, top_k=None, top_p=1.0):
     uniform = torch.linspace(0, 1 - 1e-9, 5000, dtype=torch.float64)
     shifted = (LOGITS - LOGITS.max()).double().expand(5000, -1) / temperature
-    return set(draw(reshaped(shifted, top_k=top_k, top_p=top_p), uniform)[:, 0].tolist())
+    return set(draw_from(reshaped(shifted, top_k=top_k, top_p=top_p), uniform)[:, 0].tolist())
 
 
 def test_top_k_and_top_p_keep_the_likeliest_tokens():
@@ -279,6 +279,25 @@ def test_how_many_rows_are_looked_at_together_changes_nothing(strategy, monkeypa
     np.testing.assert_allclose(apart.log_probs, together.log_probs, atol=1e-5)
 
 
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("vocab", [11, 512, 640, 1301])
+def test_what_comes_next_is_what_the_softmax_over_all_words_says(vocab, bias, monkeypatch):
+    """Vocabularies of one tile of words, of several, and of some that are not full."""
+    monkeypatch.setattr(cross_entropy, "CHUNK_ELEMENTS", {"cpu": 10 * vocab})
+    random = torch.Generator().manual_seed(vocab)
+    weight, outputs, offset = (torch.randn(*n, generator=random).double() for n in ((vocab, 6), (37, 6), (vocab,)))
+    uniform = torch.rand(37, generator=random, dtype=torch.float64)
+    output = NextToken(weight, offset if bias else None, 37, allow_unk=False)
+    logits = outputs @ weight.T + (offset if bias else 0.0)
+    log_probs, allowed = logits.log_softmax(-1), logits.index_fill(1, torch.tensor([PAD, BOS, UNK]), -torch.inf)
+    found, tokens = output.likeliest(outputs, 5)
+    assert torch.equal(tokens, allowed.topk(5).indices)
+    torch.testing.assert_close(found, log_probs.gather(1, tokens), rtol=1e-12, atol=1e-12)
+    found, tokens = output.drawn(outputs, uniform, temperature=1.0, top_k=None, top_p=1.0)
+    assert torch.equal(tokens, draw_from(allowed.softmax(-1), uniform))
+    torch.testing.assert_close(found, log_probs.gather(1, tokens), rtol=1e-12, atol=1e-12)
+
+
 @pytest.mark.parametrize("size", [1, 127, 128, 129, 1000])
 def test_draws_are_those_of_the_running_sum_of_all_tokens(size):
     random = torch.Generator().manual_seed(size)
@@ -287,14 +306,14 @@ def test_draws_are_those_of_the_running_sum_of_all_tokens(size):
     uniform = torch.rand(40, generator=random, dtype=torch.float64)
     cdf = probs.double().cumsum(-1)
     expected = torch.searchsorted(cdf, uniform[:, None] * cdf[:, -1:], right=True)
-    assert torch.equal(draw(probs, uniform), expected)
+    assert torch.equal(draw_from(probs, uniform), expected)
 
 
 def test_the_ends_of_the_interval_draw_tokens_that_have_a_probability():
     probs = torch.zeros(2, 300)
     probs[:, 130], probs[:, 140] = 1e-30, 0.7
     uniform = torch.tensor([0.0, 1 - 2**-53], dtype=torch.float64)
-    assert draw(probs, uniform)[:, 0].tolist() == [130, 140]
+    assert draw_from(probs, uniform)[:, 0].tolist() == [130, 140]
 
 
 @pytest.mark.parametrize(
