@@ -12,6 +12,7 @@ from typing import Any
 import reference
 
 ROOT = Path(__file__).resolve().parents[2]
+RESULTS = ROOT / "benchmarks/results"
 
 
 def elsewhere() -> dict[str, str]:
@@ -22,8 +23,8 @@ def elsewhere() -> dict[str, str]:
         "contributing.md": "CONTRIBUTING.md",
         "changelog.md": "CHANGELOG.md",
     }
-    for path in sorted((ROOT / "benchmarks/results").glob("*.md")):
-        pages[f"results/{path.name}"] = f"benchmarks/results/{path.name}"
+    for path in sorted(RESULTS.rglob("*.md")):
+        pages[f"results/{path.relative_to(RESULTS).as_posix()}"] = path.relative_to(ROOT).as_posix()
     for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
         pages[f"notebooks/{path.stem}.md"] = f"notebooks/{path.name}"
     return pages
@@ -41,6 +42,9 @@ def on_files(files: Any, config: Any) -> Any:
         text = (ROOT / path).read_text(encoding="utf-8")
         content = reference.notebook_page(text, path) if path.endswith(".ipynb") else text
         files.append(File.generated(config, page, content=content))
+    for path in sorted(RESULTS.rglob("*.svg")):
+        place = f"results/{path.relative_to(RESULTS).as_posix()}"
+        files.append(File.generated(config, place, abs_src_path=str(path)))
     for page, make in PAGES.items():
         files.append(File.generated(config, page, content=make()))
     return files
