@@ -38,6 +38,7 @@ from seqvae.training.layout import CHECKPOINTS, METRICS
 MODULE = "benchmarks.soak"
 ROOT = Path(seqvae.__file__).parent.parent
 VALID_LINES = 2_000
+AGES_MIN = (0.5, 1, 2, 3, 5, 7, 10, 15, 20, 30, 45)
 STARTED_WITHIN_S = 3_600.0
 """A corpus of ten million lines is prepared once, by the first process."""
 
@@ -155,6 +156,18 @@ def slope(lives: Sequence[Life], warm_up_s: float) -> tuple[float, float]:
     return 3600 * steepness, 3600 * error
 
 
+def by_age(lives: Sequence[Life]) -> dict[float, str]:
+    """Minutes that a process has trained for: what it holds, least and most of those that came to that age."""
+    found = {}
+    for minutes in AGES_MIN:
+        old = [life for life in lives if life.seconds and life.seconds[-1] >= 60 * minutes]
+        sizes = [life.own_mb[int(np.searchsorted(life.seconds, 60 * minutes))] for life in old]
+        if sizes:
+            least, most = min(sizes), max(sizes)
+            found[minutes] = f"{least:,.0f} MB" if len(sizes) == 1 else f"{least:,.0f} to {most:,.0f} MB"
+    return found
+
+
 def left_behind(soak: Soak) -> dict[str, list[str]]:
     """What should not be there once all has ended: by kind, empty where all is well."""
     keep = Config.from_yaml(soak.run / "config.yaml").train.keep_checkpoints
@@ -220,6 +233,7 @@ def page(soak: Soak, arguments: argparse.Namespace) -> str:
         ["updates made again after kills", f"{soak.redone:,}"],
         ["a process's own memory, first and most", _first_and_most([life.own_mb for life in held])],
         ["pages of files that are mapped, first and most", _first_and_most([life.mapped_mb for life in held])],
+        *([f"own memory {age:g} min after the first update", told] for age, told in by_age(held).items()),
         [
             f"growth of own memory from {warm_up_s:g} s after the first update on",
             f"{growth:+.1f} ± {error:.1f} MB an hour",
