@@ -137,10 +137,11 @@ class _TokenNLL(torch.autograd.Function):
                 top = tile.logits.amax(-1)
                 exps = tile.logits.sub_(top[:, None]).exp_()
                 total = torch.logaddexp(total, exps.sum(-1).log_().add_(top))
-                tiles.append((tile, top))
+                if gradients is not None:
+                    tiles.append((tile, top))
             lse[rows] = total
             nll[rows] = total - picked
-            for tile, top in tiles if gradients is not None else ():
+            for tile, top in tiles:
                 scale = ones[rows] * (top - total).exp_()
                 gradients.add(rows, tile, scale, targets[rows], ones[rows])
         ctx.save_for_backward(hidden, weight, bias, targets, counted, lse)

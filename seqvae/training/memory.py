@@ -140,8 +140,10 @@ def _try_validation(trainer: "Trainer") -> None:
         if len(batch := largest(tokens)) == 1:
             raise _too_large(batch, task, "valid")
         tokens = len(batch) // 2 * batch.tokens.shape[1]
-    trained = pieces([task.batch(task.largest_rows())], most_tokens(trainer))[0].tokens.numel()
-    tokens = max(tokens, trained)  # which fits, so that no batch of a method that looks at sentences together is cut
+    if tokens < validation_tokens(trainer):
+        # What training has tried fits, so that no batch of a method that looks at sentences together is cut.
+        trained = pieces([task.batch(task.largest_rows())], most_tokens(trainer))
+        tokens = max(tokens, *(part.tokens.numel() for part in trained))
     found = min(int(each) for each in trainer.world.gather(torch.tensor([tokens])))
     if found < validation_tokens(trainer):
         _set_bound(trainer, found)
