@@ -88,12 +88,15 @@ def json_rows(texts: Sequence[str], mean: Matrix, std: Matrix | None) -> Iterato
     """What the lines of a ``.jsonl`` file hold; each number in the fewest digits that give it back."""
     columns = {"mean": _shortest(mean)} | ({} if std is None else {"std": _shortest(std)})
     for row, text in enumerate(texts):
-        yield {"text": text} | {name: column[row].tolist() for name, column in columns.items()}
+        yield {"text": text} | {name: column[row] for name, column in columns.items()}
 
 
-def _shortest(values: Matrix) -> Float[np.ndarray, "N Z"]:
-    """fp64 numbers whose shortest decimal form is that of the fp32 ``values``."""
-    return values.astype(np.float32).astype(np.str_).astype(np.float64)
+def _shortest(values: Matrix) -> list[list[float]]:
+    """Numbers whose shortest decimal form is that of the fp32 ``values``.
+
+    One by one: NumPy turns an array of text into numbers no faster, and swallows a Ctrl-C that comes meanwhile.
+    """
+    return [[float(str(value)) for value in row] for row in values.astype(np.float32)]
 
 
 class _JsonlWriter(CodesWriter):

@@ -1,6 +1,7 @@
 """Files of codes: what is written comes back bit by bit, whole or not at all; what is wrong in one is named."""
 
 import json
+import signal
 import subprocess
 import sys
 import zipfile
@@ -110,6 +111,25 @@ class TestWriting:
             interrupted()
         assert path.read_bytes() == before
         assert list(tmp_path.iterdir()) == [path]
+
+    @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no interval timer")
+    def test_ctrl_c_is_heard_whenever_it_comes(self):
+        """NumPy, where it turns an array of text into numbers, clears what a signal raises meanwhile."""
+        mean, _ = some_codes(rows=len(TEXTS), latent=64)
+
+        def make_rows():
+            for _ in range(1_000):
+                list(codes.json_rows(TEXTS, mean, None))
+
+        former = signal.signal(signal.SIGALRM, signal.default_int_handler)
+        try:
+            for after_us in range(100, 2_000, 20):
+                signal.setitimer(signal.ITIMER_REAL, after_us / 1e6)
+                with pytest.raises(KeyboardInterrupt):
+                    make_rows()
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, former)
 
     @pytest.mark.parametrize("suffix", [".parquet", ".jsonl"])
     def test_half_a_surrogate_pair_is_refused(self, tmp_path, suffix):
