@@ -1,6 +1,7 @@
 """What each error code means: cause, cure and an example, from ``error_catalogue.yaml`` beside this file."""
 
 import difflib
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +35,7 @@ class Entry:
         return int(self.code[1])
 
 
+@functools.cache
 def catalogue() -> dict[str, Entry]:
     """Every code that seqvae can raise, in order."""
     return {code: Entry(code=code, **fields) for code, fields in read_yaml(FILE).data.items()}

@@ -226,8 +226,9 @@ class TestDeterminism:
         pieces = [vae.decode(codes.mean[rows], config=SAMPLE, seed=generator) for rows in (slice(7), slice(7, None))]
         assert [*pieces[0], *pieces[1]] == vae.decode(codes, config=SAMPLE, seed=5)
 
-    @pytest.mark.parametrize("threads", [4, 16])
-    def test_threads_get_the_answers_that_one_alone_gets(self, vae, threads):
+    def test_threads_get_the_answers_that_one_alone_gets(self, vae):
+        threads = 4
+
         def answers(number):
             texts = TEXTS[number:] + TEXTS[:number]
             config = DecodeConfig(strategy="beam", beam_size=2, max_length=9)
