@@ -34,7 +34,7 @@ def test_every_row_of_a_table_can_be_trained(name):
     for row in spec.rows:
         config = spec.config_of(row, 3)
         assert config.train.seed == 3
-        assert config.eval.iw_samples == 500
+        assert config.eval.iw_samples == spec.base["eval"]["iw_samples"]
         short = spec.config_of(row, 3, updates=7, iw_samples=11)
         assert (short.train.steps, short.eval.iw_samples) == (7, 11)
 
