@@ -9,14 +9,17 @@ is there, and says what is not. ``--steps 10 --sentences 40`` tries the script o
 """
 
 import argparse
+import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.collapse_verdict import Done
 from benchmarks.published.page import page, read_done
 from benchmarks.published.tables import Table, read_table, tables
+from benchmarks.rounded import RoundedProducts
 from benchmarks.trainings import do_once
 from seqvae.training.history import read_history
+from seqvae.training.runtime import choose_device, gains_from_bf16
 
 RESULTS = Path("benchmarks/results/published")
 CURVE = ("step", "elbo_nats", "rec_nats", "kl_nats", "ppl_elbo", "active_units")
@@ -75,8 +78,10 @@ def _do(spec: Table, name: str, seed: int, results: Path, arguments: argparse.Na
     config = spec.config_of(name, seed, updates=arguments.steps, iw_samples=arguments.iw_samples)
     run = arguments.work / arguments.table / name / f"seed-{seed}" / "run"
     kept = results / name / f"seed-{seed}"
-    about = {"row": name, "seed": seed, "steps": arguments.steps}
-    do_once(config, run, kept / "eval.json", sentences=arguments.sentences, about=about, split=spec.split)
+    rounded = config.train.precision == "bf16" and not gains_from_bf16(choose_device(config.train.device))
+    about = {"row": name, "seed": seed, "steps": arguments.steps} | ({"rounded": True} if rounded else {})
+    with RoundedProducts() if rounded else contextlib.nullcontext():
+        do_once(config, run, kept / "eval.json", sentences=arguments.sentences, about=about, split=spec.split)
     if not (kept / "curve.csv").exists():
         (kept / "config.yaml").write_text(config.to_yaml(), encoding="utf-8")
         (kept / "curve.csv").write_text(_curve(run), encoding="utf-8")

@@ -105,4 +105,5 @@ def _machines(done: Mapping[str, Sequence[Done]]) -> Iterator[tuple[str, str, st
     for name, some in done.items():
         for each in some:
             facts = each["facts"]
-            yield f"`{name}`", str(each["seed"]), commit(facts), f"{machine(facts)}; {versions(facts)}"
+            rounded = " made of fp32" if each.get("rounded") else ""
+            yield f"`{name}`", str(each["seed"]), commit(facts), f"{machine(facts)}{rounded}; {versions(facts)}"

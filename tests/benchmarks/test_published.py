@@ -4,6 +4,7 @@ import argparse
 import json
 
 import pytest
+from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from benchmarks import trainings
 from benchmarks.published import __main__ as published
@@ -98,6 +99,21 @@ def test_what_is_kept_is_not_done_again_and_leaves_config_and_curve(tmp_path, mo
     assert [len(some) for some in read_done(folder.parents[1], read_table("yelp_short")).values()] == [1, 0, 0, 0]
     with pytest.raises(SystemExit, match="was made with other config"):
         published.main([*asked, "--iw-samples", "3"])
+
+
+@pytest.mark.parametrize(("precision", "hardware", "rounded"), [
+    ("bf16", False, True), ("bf16", True, False), ("fp32", False, False)
+])  # fmt: skip
+def test_bf16_without_hardware_is_made_of_fp32_and_told(tmp_path, monkeypatch, precision, hardware, rounded):
+    seen = []
+    monkeypatch.setattr(published, "gains_from_bf16", lambda device: hardware)
+    monkeypatch.setattr(trainings, "_finish", lambda *_: seen.append(is_in_torch_dispatch_mode()))
+    monkeypatch.setattr(trainings, "measure", lambda *_: {"report": REPORT, "facts": FACTS})
+    monkeypatch.setattr(published, "_curve", lambda run: "")
+    folders = ["--work", str(tmp_path / "w"), "--results", str(tmp_path / "r")]
+    published.main(["ptb_precision", "--rows", precision, *folders])
+    assert seen == [rounded]
+    assert (" made of fp32;" in (tmp_path / "r/ptb_precision.md").read_text(encoding="utf-8")) is rounded
 
 
 def test_a_row_that_is_not_there_is_told_with_those_that_are():
