@@ -7,6 +7,9 @@ import signal
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+# The programs that tests start compile seqvae once, not each anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 # Read when the library is first imported, which may be before any test has begun.
 os.environ["HF_HUB_OFFLINE"] = "1"
 
