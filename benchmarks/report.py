@@ -33,7 +33,8 @@ def commit(facts: Mapping[str, Any]) -> str:
 
 def machine(facts: Mapping[str, Any]) -> str:
     """What a run was trained on, by its provenance."""
-    return f"{facts['device']} ({facts['device_name']}), {facts['threads']} threads, {facts['precision']}"
+    threads = f"{facts['threads']} thread{'s' if facts['threads'] > 1 else ''}"
+    return f"{facts['device']} ({facts['device_name']}), {threads}, {facts['precision']}"
 
 
 def provenance(run: Path, module: str, argv: Sequence[str] | None) -> str:

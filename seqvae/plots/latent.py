@@ -54,19 +54,32 @@ def _rate(report: Mapping[str, Any]) -> float | None:
 
 
 def rate_distortion(reports: Reports) -> "Figure":
-    """Each run at its rate (KL) and distortion (rec); along a diagonal the -ELBO is the same (Alemi et al. 2018)."""
+    """Each run at its rate (KL) and distortion (rec); along a diagonal the -ELBO is the same (Alemi et al. 2018).
+
+    A single run far beyond all others (an autoencoder pays nothing for its rate) is drawn at the edge, with its rate.
+    """
     known = {name: (_rate(report), report["rec_nats"]) for name, report in reports.items() if has_rate(report)}
+    edge = _edge([rate for rate, _ in known.values()])
     with style.figure(1, 1, width=5.0, height=3.8) as (drawn, (ax,)):
         for number, (name, (rate, distortion)) in enumerate(known.items()):
             marker, colour = style.MARKERS[number % len(style.MARKERS)], style.COLOURS[number % len(style.COLOURS)]
-            ax.plot(rate, distortion, marker=marker, color=colour, linestyle="none", markersize=6)
-            ax.annotate(name, (rate, distortion), xytext=(6, 4), textcoords="offset points", fontsize=8)
+            at, label, place, side = (rate, distortion), name, (6, 4), "left"
+            if rate > edge:
+                at, label, place, side = (edge, distortion), f"{name}, at {rate:.0f} →", (6, 8), "right"
+            ax.plot(*at, marker=marker, color=colour, linestyle="none", markersize=6)
+            ax.annotate(label, at, xytext=place, textcoords="offset points", fontsize=8, ha=side)
         ax.margins(0.18)
         _draw_equal_bounds(ax)
         ax.set_xlabel("rate: KL, nats per sentence")
         ax.set_ylabel("distortion: rec, nats per sentence")
         ax.set_title("What a nat of the code buys")
         return drawn
+
+
+def _edge(rates: Sequence[float]) -> float:
+    """Of the panel: the largest rate, or a quarter beyond the second where the largest is more than twice as far."""
+    *others, largest = sorted(rates) or [0.0]
+    return 1.25 * others[-1] if len(others) > 1 and largest > 2 * others[-1] else largest
 
 
 def _draw_equal_bounds(ax: "Axes") -> None:

@@ -151,7 +151,7 @@ def test_the_page_has_a_line_for_each_row_and_names_what_is_missing():
         "| `uncured` | 25.50 ± 0.00 | 24.25 ± 0.00 | 21.50 ± 0.00 | 0.00 ± 0.00 | 0.01 ± 0.01 | 7 of 16 | 0.01 ± 0.01 "
         "| 45 | baseline |",
         "| 2.00 ± 0.10 | 7 of 16 | 3.00 ± 0.30 | 45 | yes |",
-        "`python -m benchmarks.collapse`", "`0123456789`; torch 2.13", "cpu (some processor), 1 threads, fp32",
+        "`python -m benchmarks.collapse`", "`0123456789`; torch 2.13", "cpu (some processor), 1 thread, fp32",
         "The uncured model: What is said of uncured.", "1,234 test sentences", "at most 7.12",
         "Left out, since the corpus has no labels: `conditional`.",
     ):  # fmt: skip

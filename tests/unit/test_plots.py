@@ -104,6 +104,16 @@ def test_a_language_model_has_rate_zero_and_an_autoencoder_none():
     assert points == [[3.0, 20.0], [0.0, 24.0]]
 
 
+def test_a_single_run_far_beyond_the_others_is_drawn_at_the_edge_with_its_rate():
+    runs = {"a": report(20.0, 4.0, None), "b": report(23.0, 8.0, None), "ae": report(0.5, 125.2, None)}
+    (ax,) = rate_distortion(runs).axes
+    points = [line.get_xydata()[0].tolist() for line in ax.lines if len(line.get_xdata()) == 1]
+    assert points == [[4.0, 20.0], [8.0, 23.0], [10.0, 0.5]]
+    assert {"a", "b", "ae, at 125 →"} <= {text.get_text() for text in ax.texts}
+    (ax,) = rate_distortion(runs | {"ae": report(0.5, 16.0, None)}).axes
+    assert {"a", "b", "ae"} <= {text.get_text() for text in ax.texts}
+
+
 def test_the_plane_is_that_of_the_largest_variance():
     draw = np.random.default_rng(0)
     codes = draw.normal(size=(500, 5)) * np.array([0.1, 3.0, 0.1, 1.5, 0.1]) + 7
