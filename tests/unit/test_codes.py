@@ -117,16 +117,16 @@ class TestWriting:
         """NumPy, where it turns an array of text into numbers, clears what a signal raises meanwhile."""
         mean, _ = some_codes(rows=len(TEXTS), latent=64)
 
-        def make_rows():
+        def make_rows(after_us):
+            signal.setitimer(signal.ITIMER_REAL, after_us / 1e6)
             for _ in range(1_000):
                 list(codes.json_rows(TEXTS, mean, None))
 
         former = signal.signal(signal.SIGALRM, signal.default_int_handler)
         try:
             for after_us in range(100, 2_000, 20):
-                signal.setitimer(signal.ITIMER_REAL, after_us / 1e6)
                 with pytest.raises(KeyboardInterrupt):
-                    make_rows()
+                    make_rows(after_us)
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, former)
