@@ -65,7 +65,7 @@ def rate_distortion(reports: Reports) -> "Figure":
             marker, colour = style.MARKERS[number % len(style.MARKERS)], style.COLOURS[number % len(style.COLOURS)]
             at, label, place, side = (rate, distortion), name, (6, 4), "left"
             if rate > edge:
-                at, label, place, side = (edge, distortion), f"{name}, at {rate:.0f} →", (6, 8), "right"
+                at, label, place, side = (edge, distortion), f"{name}, at {rate:.0f} →", (6, -14), "right"
             ax.plot(*at, marker=marker, color=colour, linestyle="none", markersize=6)
             ax.annotate(label, at, xytext=place, textcoords="offset points", fontsize=8, ha=side)
         ax.margins(0.18)
