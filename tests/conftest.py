@@ -1,14 +1,13 @@
 """What all tests share: one thread, no network, no folders of the user's."""
 
+import compileall
 import os
 import signal
+from pathlib import Path
 
 # Before torch starts its threads: small tensors gain nothing by them, and waiting threads would take the other core.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
-# The programs that tests start compile seqvae once, not each anew.
-os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 # Read when the library is first imported, which may be before any test has begun.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -28,6 +27,22 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 settings.load_profile("seqvae")
+
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def pytest_configure(config):
+    """Compile what tests start once, and not in each of many hundred programs."""
+    if not hasattr(config, "workerinput"):  # one of the processes of pytest-xdist
+        for folder, levels in (("seqvae", 9), ("benchmarks", 9), ("tests", 0)):
+            compileall.compile_dir(ROOT / folder, maxlevels=levels, quiet=1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_bytecode():
+    """Python leaves half a module behind where the disk is full, as some tests have it, and others would read that."""
+    os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
 
 
 @pytest.fixture(autouse=True)
