@@ -35,7 +35,7 @@ ROOT = Path(__file__).resolve().parents[1]
 def pytest_configure(config):
     """Compile what tests start once, and not in each of many hundred programs."""
     if not hasattr(config, "workerinput"):  # one of the processes of pytest-xdist
-        for folder, levels in (("seqvae", 9), ("benchmarks", 9), ("tests", 0)):
+        for folder, levels in (("seqvae", None), ("benchmarks", None), ("tests", 0)):
             compileall.compile_dir(ROOT / folder, maxlevels=levels, quiet=1)
 
 
