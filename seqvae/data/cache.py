@@ -22,7 +22,7 @@ _OTHER_CACHE = "set SEQVAE_CACHE to a folder that can be written, on a disk with
 _CHUNK_BYTES = 1 << 20
 _TRIES = 3
 _OVERTAKEN = {errno.EEXIST, errno.ENOTEMPTY, errno.ENOENT}
-"""What the file system answers where another process put the same entry in place first."""
+"""What the file system answers where another put the same entry in place first."""
 
 Entry = TypeVar("Entry")
 
@@ -53,21 +53,51 @@ def writing_cache(folder: Path) -> Iterator[None]:
         raise SeqVAEError(error.code, f"the cache: {error.what}", where=error.where, hint=_OTHER_CACHE) from error
 
 
+@contextmanager
+def adding(target: Path) -> Iterator[Path]:
+    """Yields an empty folder to fill, which becomes the entry ``target`` when the block ends, or vanishes when it raises.
+
+    A whole entry is never replaced, not even for a moment: where another process or thread was first, its entry stays.
+    """
+    with writing_cache(target):
+        place = Path(tempfile.mkdtemp(prefix=".tmp-", dir=target.parent))
+        try:
+            made = place / "entry"
+            with storage.atomic_folder(made) as folder:
+                yield folder
+            _put(made, target, aside=place / "damaged")
+        finally:
+            shutil.rmtree(place, ignore_errors=True)
+
+
+def _put(made: Path, target: Path, aside: Path) -> None:
+    try:
+        if target.exists() and not _is_whole(target):
+            os.rename(target, aside)
+        os.rename(made, target)
+    except OSError as error:  # there is a folder in the way, or no more the damaged one
+        if error.errno not in _OVERTAKEN:
+            raise
+
+
+def _is_whole(target: Path) -> bool:
+    with suppress(SeqVAEError, FileNotFoundError):
+        storage.verify(target)
+        return True
+    return False
+
+
 def kept(target: Path, write: Callable[[Path], None], read: Callable[[Path], Entry]) -> Entry:
     """What ``read`` finds in the whole folder ``target`` of the cache, made by ``write`` where it is not whole.
 
-    Several processes may ask for the same entry at once.
+    Several processes, and threads, may ask for the same entry at once.
     """
     for _ in range(_TRIES):
-        with suppress(SeqVAEError):
+        with suppress(SeqVAEError, FileNotFoundError):
             storage.verify(target)
             return read(target)
-        try:
-            with writing_cache(target), storage.atomic_folder(target) as folder:
-                write(folder)
-        except OSError as error:
-            if error.errno not in _OVERTAKEN:
-                raise
+        with adding(target) as folder:
+            write(folder)
     storage.verify(target)
     return read(target)
 

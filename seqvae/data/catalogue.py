@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from seqvae.data.cache import sweep, user_cache, writing_cache
+from seqvae.data.cache import adding, sweep, user_cache
 from seqvae.data.lines import can_be_named
 from seqvae.data.quiet import quiet
 from seqvae.data.recipes import Recipe, choose_by_hash, cut_columns, interleave, share_by_hash
@@ -229,7 +229,7 @@ def fetch(name: str, *, progress: Callable[[], ProgressBar] | None = None) -> Pa
     _log.info("fetch    %s, %.1f MB from %s", name, corpus.megabytes, corpus.url)
     _log.info("licence  %s", corpus.licence)
     try:
-        with writing_cache(target), storage.atomic_folder(target) as folder:
+        with adding(target) as folder:
             sweep(target.parent)
             _download(corpus, folder, progress)
         return target

@@ -5,12 +5,14 @@ import hashlib
 import io
 import os
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from seqvae.data import cache
-from seqvae.data.cache import spooled, sweep, user_cache
+from seqvae.data.cache import adding, kept, spooled, sweep, user_cache
 from seqvae.data.corpora import DataConfig, full_paths
 from seqvae.data.lines import text_lines
 from seqvae.data.sources import open_source
@@ -110,3 +112,48 @@ def test_preparing_sweeps_the_cache(tmp_path):
     path = tmp_path / "a.txt"
     prepare(DataConfig(train=path, valid=path), WordTokenizerConfig(), cache=tmp_path / "cache")
     assert not stale.exists()
+
+
+
+@pytest.mark.parametrize("before", ["nothing", "a damaged entry"])
+def test_many_may_ask_for_the_same_entry_at_once(tmp_path, before):
+    """Each gets it whole, and who has found it keeps what it found."""
+    askers, parts = 4, 3
+    start = threading.Barrier(askers)
+
+    def write(place):
+        for part in range(parts):
+            (place / f"{part}.txt").write_text(f"part {part}")
+
+    def read(place):
+        texts = []
+        for part in range(parts):
+            time.sleep(0.001)
+            texts.append((place / f"{part}.txt").read_text())
+        return texts
+
+    def ask(entry):
+        start.wait()
+        return kept(entry, write, read)
+
+    with ThreadPoolExecutor(askers) as pool:
+        for number in range(20):
+            entry = tmp_path / "entries" / str(number)
+            if before == "a damaged entry":
+                entry.mkdir(parents=True)
+                (entry / "0.txt").write_text("half")
+            answers = [asked.result() for asked in [pool.submit(ask, entry) for _ in range(askers)]]
+            assert answers == [[f"part {part}" for part in range(parts)]] * askers
+    assert not list(entry.parent.glob(".*"))
+
+
+def test_a_whole_entry_is_never_replaced(tmp_path):
+    entry = tmp_path / "entries" / "one"
+    with adding(entry) as late:
+        (late / "text").write_text("late")
+        with adding(entry) as early:
+            (early / "text").write_text("early")
+        found = entry.stat().st_ino
+    assert (entry / "text").read_text() == "early"
+    assert entry.stat().st_ino == found
+    assert [path.name for path in entry.parent.iterdir()] == ["one"]
