@@ -1,5 +1,6 @@
 """TextVAE: a trained model with its tokenizer; strings in, strings out."""
 
+import logging
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -40,6 +41,8 @@ from seqvae.models.conditional import label_number
 from seqvae.models.vae import SeqVAE
 from seqvae.notebook import Shown
 
+_log = logging.getLogger("seqvae")
+
 GREEDY = DecodeConfig(strategy="greedy")
 
 BATCH_TOKENS = 16_384
@@ -64,6 +67,8 @@ class Written:
     """log p(text|z) in nats under the model as it is, whatever the decoding; the end of the sentence counted."""
     tokens: tuple[int, ...]
     """The text as ids, BOS and EOS not among them."""
+    truncated: bool = False
+    """Whether it was cut at the longest length without having ended."""
 
 
 class TextVAE:
@@ -168,7 +173,7 @@ class TextVAE:
         self, z: ArrayLike | Codes, *, config: DecodeConfig = GREEDY, seed: Seed = 0, label: Labels = None
     ) -> list[str]:
         """One text for each code ``[N Z]``; greedy unless ``config`` says otherwise."""
-        return Shown((each.text for each in self.write(z, config=config, seed=seed, label=label)), "text")
+        return _texts(self.write(z, config=config, seed=seed, label=label), config)
 
     def write(
         self, z: ArrayLike | Codes, *, config: DecodeConfig = GREEDY, seed: Seed = 0, label: Labels = None
@@ -206,7 +211,8 @@ class TextVAE:
         labels = self._numbers(label, n)
         if labels is None and self.labels is not None:
             labels = torch.randint(len(self.labels), (n,), generator=generator)
-        return Shown((each.text for each in self._write(z, config or DecodeConfig(), generator, labels)), "text")
+        config = config or DecodeConfig()
+        return _texts(self._write(z, config, generator, labels), config)
 
     def fit_aggregate(
         self, texts: Texts, *, components: int | None = None, seed: int = 0, label: Labels = None
@@ -358,7 +364,7 @@ class TextVAE:
         store = self._store(texts, label)
         means = torch.from_numpy(self.encode(store).mean)
         labels = None if store.labels is None else torch.from_numpy(store.labels.astype(np.int64))
-        return Shown((each.text for each in self._write(means, config, _generator(seed), labels)), "text")
+        return _texts(self._write(means, config, _generator(seed), labels), config)
 
     def _write(
         self,
@@ -371,8 +377,9 @@ class TextVAE:
         for rows in _chunks(len(z), self.batch_size):
             some = None if labels is None else labels[rows]
             decoded = decode(self.model, z[rows].to(self.model.device), config, generator, labels=some)
-            for tokens, log_prob in zip(decoded.tokens, decoded.log_probs, strict=True):
-                written.append(Written(text=self.tokenizer.decode(tokens), log_prob=log_prob, tokens=tuple(tokens)))
+            for tokens, log_prob, cut in zip(decoded.tokens, decoded.log_probs, decoded.truncated, strict=True):
+                text = self.tokenizer.decode(tokens)
+                written.append(Written(text=text, log_prob=log_prob, tokens=tuple(tokens), truncated=cut))
         return written
 
     def _store(self, texts: Texts, label: Labels = None) -> TokenStore:
@@ -431,6 +438,13 @@ def listed(texts: Sequence[str]) -> Sequence[str]:
             what = f"expected a list of texts, got {type(text).__name__} at place {place}"
             raise SeqVAEError("E244", what, hint="give strings; codes are for `decode`")
     return texts
+
+
+def _texts(written: Sequence[Written], config: DecodeConfig) -> list[str]:
+    """What was written, as texts; logs how many of them did not come to an end."""
+    if cut := sum(each.truncated for each in written):
+        _log.info("note     %d of %d sentences had not ended at %d tokens: cut", cut, len(written), config.max_length)
+    return Shown((each.text for each in written), "text")
 
 
 def _chunks(n: int, size: int) -> list[np.ndarray]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, kw_only=True)
 class Mistake:
-    """One mistake: what is typed after ``seqvae``, in a folder with the text and the config of `conftest`."""
+    """One mistake: what is typed after ``seqvae``, in a folder with the text and the config of `user_toys`."""
 
     name: str
     """Of its file under messages/."""

@@ -114,7 +114,6 @@ def test_preparing_sweeps_the_cache(tmp_path):
     assert not stale.exists()
 
 
-
 @pytest.mark.parametrize("before", ["nothing", "a damaged entry"])
 def test_many_may_ask_for_the_same_entry_at_once(tmp_path, before):
     """Each gets it whole, and who has found it keeps what it found."""

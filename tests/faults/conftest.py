@@ -1,0 +1,5 @@
+"""Tests that run the command work in the folder of a user."""
+
+from user_toys import desk, trained, verb, workplace
+
+__all__ = ["desk", "trained", "verb", "workplace"]
