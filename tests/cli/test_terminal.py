@@ -92,49 +92,6 @@ def test_a_bar_of_an_evaluation_leaves_nothing_behind_and_no_colour_is_none(verb
     assert re.findall(r"\x1b\[[0-9;]*3[0-7]m", shown) == []
 
 
-def test_a_pipe_gets_lines_and_a_reader_may_leave_early(verb, workplace):
-    done = subprocess.run(
-        ["bash", "-c", f"{SEQVAE} sample -n 3000 --max-length 5 --seed 1 | head -n 1; echo ${{PIPESTATUS[0]}}"],
-        cwd=workplace,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "LANG": "C", "LC_ALL": "C", "PYTHONUTF8": "0"},
-        capture_output=True,
-        encoding="utf-8",
-        check=False,
-    )
-    sentence, code = done.stdout.splitlines()
-    assert (code, done.stderr) == ("0", "model    runs/vae\n")
-    assert set(sentence) <= set("abcdefghijklmnopqrstuvwxyz ")
-
-
-@pytest.mark.parametrize(
-    ("redirection", "options"),
-    [
-        ("--json | head -n 1", ""),
-        pytest.param("2>&1 | head -n 1", "", marks=pytest.mark.slow),
-        ("2>&1 | head -n 1", "--json"),
-    ],
-)
-def test_a_run_whose_reader_leaves_goes_on_to_its_end(desk, tmp_path, redirection, options):
-    command = f"{SEQVAE} train --config small.yaml --out mine {options} {redirection}; echo ${{PIPESTATUS[0]}}"
-    done = subprocess.run(
-        ["bash", "-c", command],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        encoding="utf-8",
-        check=False,
-    )
-    assert done.stdout.splitlines()[-1] == "0"
-    assert len(done.stdout.splitlines()) == 2
-    assert "Traceback" not in done.stderr
-    events = [json.loads(line) for line in (tmp_path / "mine/metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-    assert [event["step"] for event in events if event["event"] == "valid"] == [10, 20, 30]
-    assert (tmp_path / "mine/model/model.safetensors").is_file()
-    if redirection.startswith("--json"):
-        assert "note     nothing more is shown on stdout (Broken pipe); the run goes on\n" in done.stderr
-        assert "done     mine\n" in done.stderr
-
-
 def test_a_terminal_that_answers_no_more_is_dropped_after_the_first_failure(capsys):
     seen = []
 

@@ -143,16 +143,6 @@ def stopped_run(after: int, *settings: str) -> Path:
     return run.folder
 
 
-def test_a_model_that_has_collapsed_is_an_error_where_that_is_asked_for(desk):
-    result = desk("train", "--config", "small.yaml", "--fail-on-collapse", *FEW)
-    assert result.exit_code == 5
-    assert "error[E506]: Collapsed" in result.stderr
-    assert (Path("runs") / folders()[0] / "model").is_dir()
-    result = desk("train", "--config", "small.yaml", "--fail-on-collapse", "--set", "model.latent_dim=0", *FEW)
-    assert result.exit_code == 0
-    assert "latent   A language model" in result.stderr
-
-
 def test_settings_that_may_change_are_for_a_run_that_is_gone_on_with(desk):
     result = desk("train", "--config", "small.yaml", "--allow-change", "train.optimizer.lr")
     assert (result.exit_code, folders()) == (2, [])

@@ -319,3 +319,30 @@ def test_pieces_are_the_batch_again():
 )
 def test_errors_of_memory_are_told_from_others(error, full):
     assert is_out_of_memory(error) is full
+
+
+def test_memory_that_runs_out_elsewhere_ends_with_6_and_the_settings_that_need_less(verb, workplace, monkeypatch):
+    Allocator(monkeypatch, most=8, training=False)
+    result = verb("eval", "--model", "runs/vae")
+    assert (result.exit_code, result.stdout) == (6, "")
+    assert result.stderr.endswith(
+        "error[E601]: out of memory: tried to allocate 3 GiB\n"
+        "help: work on less at once: in training a lower `train.micro_tokens`, `data.batch_size` or "
+        "`data.batch_tokens`, in `eval` a lower `eval.batch_tokens`; or take a smaller model\n"
+    )
+
+
+@pytest.mark.parametrize(("most", "cut_at"), [(150, 90), (60, 45), (8, None)])
+def test_a_run_with_little_memory_cuts_its_batches_or_ends_with_6_and_names_the_line(desk, monkeypatch, most, cut_at):
+    """Its largest batch has 20 sentences of 9 tokens; it is halved until it fits."""
+    Allocator(monkeypatch, most=most)
+    result = desk("train", "--config", "small.yaml", "--set", "train.epochs=1", "--out", "run")
+    if cut_at is None:
+        assert (result.exit_code, result.stdout) == (6, "")
+        assert "error[E602]: " in result.stderr
+        assert "/train.txt:" in result.stderr
+    else:
+        assert result.exit_code == 0, result.stderr
+        assert (
+            f"note     memory ran out: batches of more than {cut_at} tokens, padding included, are cut" in result.stderr
+        )

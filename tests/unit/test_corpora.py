@@ -2,16 +2,14 @@
 
 import gzip
 import hashlib
-import http.server
 import logging
 import os
 import re
-import threading
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from corpus_stand_in import SPLITS, change, hashes, serving_ptb
 from pydantic import ValidationError
 
 import seqvae.shipped
@@ -21,7 +19,6 @@ from seqvae.data.corpora import DataConfig, corpus_notes, resolve
 from seqvae.data.recipes import choose_by_hash, interleave, share_by_hash
 from seqvae.errors import SeqVAEError
 
-SPLITS = ("train", "valid", "test")
 PUBLISHED = dict(CORPORA)
 
 
@@ -38,14 +35,6 @@ def elsewhere(tmp_path, monkeypatch):
     for name in ("NO_PROXY", "no_proxy"):
         monkeypatch.setenv(name, "127.0.0.1")
     return tmp_path
-
-
-def change(monkeypatch, name, **values):
-    monkeypatch.setitem(CORPORA, name, replace(CORPORA[name], **values))
-
-
-def hashes(content: dict[str, bytes]) -> dict[str, str]:
-    return {name: hashlib.sha256(data).hexdigest() for name, data in content.items()}
 
 
 def put(folder, names):
@@ -166,41 +155,10 @@ def test_a_local_copy_that_differs_is_used_and_noted(elsewhere, monkeypatch):
     assert corpus_notes(own, resolve(own)) == []
 
 
-class Server:
-    """Stands in for the public address: what it sends is in ``files``, what it was asked for in ``asked``."""
-
-    def __init__(self):
-        self.files, self.asked = {}, []
-        outer = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_GET(self):
-                outer.asked.append(self.path)
-                content = outer.files.get(self.path.removeprefix("/data/"))
-                self.send_response(404 if content is None else 200)
-                self.send_header("Content-Length", str(len(content or b"")))
-                self.end_headers()
-                self.wfile.write((content or b"")[: outer.cut_at])
-
-            def log_message(self, *arguments):
-                pass
-
-        self.cut_at = None
-        self.http = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.http.server_address[1]}/data/"
-        threading.Thread(target=self.http.serve_forever, args=(0.01,), daemon=True).start()
-
-
 @pytest.fixture
 def server(monkeypatch):
-    server = Server()
-    server.files = {f"ptb.{split}.txt": f"<unk> of {split}\n".encode() for split in SPLITS}
-    pinned = hashes({name.removeprefix("ptb."): content for name, content in server.files.items()})
-    change(monkeypatch, "ptb", files=pinned, url=server.url)
-    monkeypatch.setattr(time, "sleep", lambda seconds: None)  # pooch waits a second before it tries again
-    yield server
-    server.http.shutdown()
-    server.http.server_close()
+    with serving_ptb(monkeypatch) as server:
+        yield server
 
 
 def cached(elsewhere):

@@ -12,7 +12,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,7 +32,6 @@ from seqvae.errors import SeqVAEError
 from seqvae.evaluation.likelihood import elbo_and_iw, quick_metrics
 from seqvae.objectives.registry import strategy_types
 from seqvae.specials import BOS, EOS
-from seqvae.training import distributed
 from seqvae.training import phases as phases_module
 from seqvae.training.distributed import World, joined
 from seqvae.training.runtime import Runtime
@@ -321,57 +319,6 @@ def test_settings_that_do_not_go_with_shards_are_refused(changes, told):
     assert Config.from_dict({"data": data | {"shards": False}}).data.of_rank(2, 7).train == "hub:a/b"
     with pytest.raises(SeqVAEError, match=told):
         Config.from_dict({"data": data | changes})
-
-
-# By torchrun, as a user starts it.
-
-
-def torchrun(*arguments: object, cwd: Path) -> subprocess.Popen:
-    path = os.environ | {"PYTHONPATH": str(ROOT)}
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--nproc-per-node",
-        "2",
-        "--master-port",
-        str(free_port()),
-    ]
-    return subprocess.Popen(
-        [*command, "-m", "seqvae", "train", *map(str, arguments)],
-        cwd=cwd,
-        env=path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-@needs_gloo
-def test_torchrun_trains_and_sigterm_to_it_stops_and_saves(tmp_path):
-    config = Config.from_dict(settings(data=write_corpus(tmp_path), train={"epochs": 10_000}))
-    (tmp_path / "toy.yaml").write_text(config.to_yaml(), encoding="utf-8")
-    process = torchrun("--config", "toy.yaml", cwd=tmp_path)
-    try:
-        metrics: list[Path] = []
-        end = time.monotonic() + TIMEOUT_S
-        while not (metrics and metrics[0].read_bytes().count(b'"train"') > 2):
-            assert process.poll() is None, process.communicate()
-            assert time.monotonic() < end
-            time.sleep(0.05)
-            metrics = list(tmp_path.glob("runs/*/metrics.jsonl"))
-        process.send_signal(signal.SIGTERM)
-        _, told = process.communicate(timeout=TIMEOUT_S)
-    finally:
-        process.kill()
-    (folder,) = (tmp_path / "runs").iterdir()
-    assert told.count("run      runs/toy-") == 1
-    assert told.count("stopped  by SIGTERM; everything is saved") == 1
-    assert f"resume   seqvae train --resume runs/{folder.name}\n" in told
-    checkpoint, notes = newest_intact(folder / "checkpoints")
-    assert checkpoint.progress.step > 2
-    assert notes == []
-    assert distributed.ranks_of(checkpoint.training) == 2
 
 
 def test_the_first_process_of_a_machine_alone_tells_of_a_mistake(monkeypatch):
