@@ -102,7 +102,7 @@ TESTED_ELSEWHERE = {
     "tests/faults/test_kill_and_resume.py": "E340 E701 E705",
     "tests/faults/test_memory.py": "E602 E603",
     "tests/faults/test_storage_faults.py": "E219",
-    "tests/cli/test_train.py": "E506",
+    "tests/faults/test_diverging_runs.py": "E506",
     "tests/unit/test_aggregate.py": "E245 E246",
     "tests/unit/test_attributes.py": "E296 E299",
     "tests/unit/test_codes.py": "E342 E343 E344 E345",

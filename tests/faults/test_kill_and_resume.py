@@ -419,7 +419,7 @@ def test_a_finished_run_is_left_as_it_is(world, kind):
 def refused(code: str, **given) -> SeqVAEError:
     with pytest.raises(SeqVAEError) as caught:
         seqvae.train(**given)
-    assert caught.value.code == code, caught.value
+    assert (caught.value.code, caught.value.exit_code) == (code, int(code[1])), caught.value
     assert caught.value.hint
     return caught.value
 

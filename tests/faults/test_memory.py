@@ -239,7 +239,7 @@ def test_one_sentence_too_large_names_file_and_line_and_costs_no_update(tmp_path
     Allocator(monkeypatch, most=20)
     with pytest.raises(SeqVAEError) as caught:
         seqvae.train(config, out=tmp_path / "run")
-    assert caught.value.code == "E602"
+    assert (caught.value.code, caught.value.exit_code) == ("E602", 6)
     assert caught.value.where == f"{paths['train']}:39", "the blank line before it counts"
     assert "data.max_length" in caught.value.hint
     assert not list((tmp_path / "run").glob("checkpoints/*"))
