@@ -198,7 +198,8 @@ def determinism(updates: int = 3) -> Finding:
     first, second = (_trained_bits(device, updates) for _ in range(2))
     if first != second:
         hint = "runs of one seed will differ here, and a resumed run from one that was not stopped; try "
-        hint += "`--set train.threads=1`" if device.type == "cpu" else "`--set train.device=cpu`, and report it"
+        ways = {"cpu": "train.threads=1", "cuda": "train.deterministic=true"}
+        hint += f"`--set {ways.get(device.type, 'train.device=cpu')}`"
         return Finding(name="determinism", status="warning", found=f"two trainings differ on {device}", next=hint)
     return Finding(name="determinism", found=f"{updates} updates, twice: the same bits on {device}")
 

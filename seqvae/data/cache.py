@@ -55,7 +55,7 @@ def writing_cache(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def adding(target: Path) -> Iterator[Path]:
-    """Yields an empty folder to fill, which becomes the entry ``target`` when the block ends, or vanishes when it raises.
+    """Yields an empty folder to fill; it becomes the entry ``target`` when the block ends, or vanishes when it raises.
 
     A whole entry is never replaced, not even for a moment: where another process or thread was first, its entry stays.
     """

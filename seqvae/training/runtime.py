@@ -1,6 +1,7 @@
 """The machine under a run: device, precision, threads, signals."""
 
 import contextlib
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -13,6 +14,9 @@ from seqvae.errors import SeqVAEError
 from seqvae.training.distributed import World
 from seqvae.training.settings import TrainConfig
 
+CUBLAS_WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
+"""Environment variable that cuBLAS reads when it starts: with the same workspaces, sums have the same order."""
+
 
 @dataclass(frozen=True)
 class Runtime:
@@ -22,6 +26,7 @@ class Runtime:
     bf16: bool
     threads: int
     world: World = field(default_factory=World)
+    deterministic: bool = False
 
     @classmethod
     def choose(cls, config: TrainConfig, world: World | None = None) -> "Runtime":
@@ -35,7 +40,7 @@ class Runtime:
         world = world or World()
         device = choose_device(config.device) if world.size == 1 else _device_of_rank(config.device, world)
         bf16 = gains_from_bf16(device) if config.precision == "auto" else config.precision == "bf16"
-        return cls(device, bf16, torch.get_num_threads(), world)
+        return cls(device, bf16, torch.get_num_threads(), world, config.deterministic)
 
     @property
     def precision(self) -> str:
@@ -46,6 +51,21 @@ class Runtime:
         if not self.bf16:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, dtype=torch.bfloat16)
+
+    @contextlib.contextmanager
+    def kernels(self) -> Iterator[None]:
+        """Inside the block, with `TrainConfig.deterministic`, operations that cannot give the same bits twice raise."""
+        if not self.deterministic:
+            yield
+            return
+        if self.device.type == "cuda":
+            os.environ.setdefault(CUBLAS_WORKSPACE, ":4096:8")
+        former = torch.get_deterministic_debug_mode()
+        torch.use_deterministic_algorithms(True)
+        try:
+            yield
+        finally:
+            torch.set_deterministic_debug_mode(former)
 
 
 def choose_device(name: str) -> torch.device:

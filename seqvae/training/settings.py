@@ -108,6 +108,11 @@ class TrainConfig(_Settings):
     )
     device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto: CUDA, else MPS, else CPU")
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 where the hardware gains by it")
+    deterministic: bool = Field(
+        False,
+        description="only kernels that give the same bits each time: what a GPU needs for a resumed run to have those"
+        " of one that was never stopped, at some cost in speed; a CPU gives them anyway",
+    )
     threads: int | None = Field(None, ge=1, description="CPU threads; null: as PyTorch chooses (saved with the run)")
     epochs: int = Field(40, ge=1, description="at most this many epochs, in each phase that names none")
     steps: int | None = Field(None, ge=1, description="at most this many updates, in each phase that names none")

@@ -61,7 +61,7 @@ class Trainer:
 
     def fit(self, resume: states.Checkpoint | None = None) -> bool:
         """Train to the end; False where a signal stopped it (its state is then saved)."""
-        with self.stop.installed():
+        with self.stop.installed(), self.task.runtime.kernels():
             if resume is None:
                 if self.world.rank > 0:
                     states.seed_random({"noise": self.noise}, row_seed(self.config.seed, f"rank {self.world.rank}"))

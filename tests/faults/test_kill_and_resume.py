@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from training_toys import Events, settings, write_corpus
 
 import seqvae
@@ -198,6 +199,21 @@ def test_resume_after_many_sigkills_is_bit_identical(world, tmp_path, kind, seed
     moments = [reached(folder, steps[0]), saving(folder), reached(folder, steps[1]), saving(folder)]
     assert any(kill_and_resume(world, kind, folder, moments))
     assert_same_run(folder, world.whole[kind])
+
+
+GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+
+
+@pytest.mark.parametrize("kind", TRAIN)
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=GPU)])
+def test_a_run_of_deterministic_kernels_resumes_to_the_same_bits(world, tmp_path, kind, device):
+    config = Config.from_yaml(world.config[kind], [f"train.device={device}", "train.deterministic=true"])
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    assert seqvae.train(config, out=whole).finished
+    with pytest.raises(PowerCut):
+        seqvae.train(config, out=cut, observers=[PowerCut.at(9)])
+    assert seqvae.train(resume=cut).finished
+    assert_same_run(cut, whole)
 
 
 def stopped(process: subprocess.Popen, number: signal.Signals, condition) -> str:

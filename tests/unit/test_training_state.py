@@ -1,7 +1,9 @@
 """Checkpoints and what they hold; the machine under a run."""
 
 import copy
+import os
 import threading
+from dataclasses import replace
 from signal import SIGTERM, getsignal
 
 import pytest
@@ -255,6 +257,28 @@ def test_precision_and_threads_are_those_asked_for():
     runtime = Runtime.choose(TrainConfig(device="cpu", precision="fp32", threads=1))
     with runtime.autocast():
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32
+
+
+@pytest.mark.parametrize("former", [0, 1])
+def test_kernels_are_deterministic_where_that_is_asked_for_and_as_before_elsewhere(monkeypatch, former):
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    mode = torch.get_deterministic_debug_mode
+    usual, strict = (
+        Runtime.choose(TrainConfig(device="cpu", threads=1, deterministic=asked)) for asked in (False, True)
+    )
+    torch.set_deterministic_debug_mode(former)
+    try:
+        with usual.kernels():
+            assert mode() == former
+        with pytest.raises(RuntimeError, match="does not have a deterministic implementation"), strict.kernels():
+            torch.zeros(3).put_(torch.tensor([1]), torch.ones(1))
+        assert mode() == former
+        assert "CUBLAS_WORKSPACE_CONFIG" not in os.environ
+        with replace(strict, device=torch.device("cuda")).kernels():
+            assert mode() == 2
+            assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+    finally:
+        torch.set_deterministic_debug_mode(0)
 
 
 def test_a_run_may_be_made_in_a_thread_of_a_program(tmp_path):
