@@ -77,7 +77,7 @@ print(seqvae.__file__, find_config("tiny"), shipped("data/tiny"), sep="\\n")
 def test_the_wheel_has_the_console_script_and_the_extras(wheel):
     archive = zipfile.ZipFile(wheel)
     info = f"seqvae-{PROJECT['version']}.dist-info"
-    assert "seqvae = seqvae.cli.app:main" in archive.read(f"{info}/entry_points.txt").decode()
+    assert "seqvae = seqvae.__main__:main" in archive.read(f"{info}/entry_points.txt").decode()
     metadata = archive.read(f"{info}/METADATA").decode()
     for extra in ("plots", "explore", "umap", "tensorboard", "wandb", "onnx", "torchtext", "dev"):
         assert f"Provides-Extra: {extra}\n" in metadata
