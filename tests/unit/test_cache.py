@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import io
 import os
+import shutil
 import sys
 import threading
 import time
@@ -155,4 +156,19 @@ def test_a_whole_entry_is_never_replaced(tmp_path):
         found = entry.stat().st_ino
     assert (entry / "text").read_text() == "early"
     assert entry.stat().st_ino == found
+    assert [path.name for path in entry.parent.iterdir()] == ["one"]
+
+
+def test_an_entry_that_another_put_in_place_between_our_look_and_our_rename_stays(tmp_path, monkeypatch):
+    entry, rename, met = tmp_path / "entries" / "one", os.rename, []
+
+    def overtaken(source, target):
+        if target == entry and not met:
+            met.append(shutil.copytree(source, target))
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", overtaken)
+    text = kept(entry, lambda place: (place / "text").write_text("one"), lambda place: (place / "text").read_text())
+    assert text == "one"
+    assert met == [entry]
     assert [path.name for path in entry.parent.iterdir()] == ["one"]

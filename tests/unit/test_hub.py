@@ -1,7 +1,5 @@
 """Promises of datasets of the Hub: fetched once, streamed, quiet, and found again without a network."""
 
-import shutil
-
 import pytest
 
 from seqvae.data.corpora import DataConfig, resolve
@@ -9,7 +7,6 @@ from seqvae.data.sources import Row, open_source
 from seqvae.data.store import prepare
 from seqvae.data.word_tokenizer import WordTokenizerConfig
 from seqvae.errors import SeqVAEError
-from seqvae.io import storage
 
 ROWS = [{"text": "one two", "y": 1, "title": "A"}, {"text": "three\nfour", "y": 0, "title": "B"}]
 
@@ -152,16 +149,3 @@ def test_a_name_that_is_not_spelled_so_is_refused(name, said):
         open_source(name)
     assert caught.value.code == "E224"
     assert "hub:OWNER/NAME" in caught.value.hint
-
-
-def test_a_dataset_that_another_process_fetched_first_is_used(hub, monkeypatch):
-    """The other process puts its folder in place between our look and our rename."""
-    swap = storage._swap
-
-    def overtaken(temporary, target):
-        shutil.copytree(temporary, target)
-        monkeypatch.setattr(storage, "_swap", swap)
-        raise OSError(39, "Directory not empty", str(target))
-
-    monkeypatch.setattr(storage, "_swap", overtaken)
-    assert list(open_source("hub:some/thing").lines()) == [(1, "one two"), (2, "three four")]
