@@ -22,7 +22,7 @@ demo: .venv/installed
 	$(BIN)/seqvae interpolate "i happily discussed the ideas in the morning" "we will forget your awful emails at noon" --model $(DEMO)
 
 test: lint
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .

@@ -30,6 +30,8 @@ settings.load_profile("seqvae")
 
 
 ROOT = Path(__file__).resolve().parents[1]
+LONGEST_FIRST = ("faults", "web", "docs", "contract", "cli", "unit", "benchmarks", "invariants", "golden")
+"""The folders of tests, by the time that a file of theirs takes."""
 
 
 def pytest_configure(config):
@@ -37,6 +39,11 @@ def pytest_configure(config):
     if not hasattr(config, "workerinput"):  # one of the processes of pytest-xdist
         for folder, levels in (("seqvae", None), ("benchmarks", None), ("tests", 0)):
             compileall.compile_dir(ROOT / folder, maxlevels=levels, quiet=1)
+
+
+def pytest_collection_modifyitems(items):
+    """Files that take long begin first: of several processes none is left with one of them at the end."""
+    items.sort(key=lambda item: LONGEST_FIRST.index(item.path.relative_to(ROOT / "tests").parts[0]))
 
 
 @pytest.fixture(scope="session", autouse=True)
