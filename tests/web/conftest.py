@@ -55,9 +55,9 @@ FLAGS = [
 ]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def address(explorer) -> Iterator[str]:
-    """The explorer on a port of this machine."""
+    """The explorer on a port of this machine; gone before other tests turn the clock that its thread waits by."""
     uvicorn = pytest.importorskip("uvicorn")
     from seqvae.web.server import create_app
 
