@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from seqvae.data import catalogue
+
+ROOT = Path(__file__).resolve().parents[2]
 SIZES = {"train": 80, "valid": 14, "test": 12}
 
 
@@ -27,9 +30,21 @@ def cache(tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
+@pytest.fixture(scope="session")
+def small_tiny(tmp_path_factory) -> Path:
+    """The beginning of the built-in corpus, with its labels: whoever reads all of it waits."""
+    folder = tmp_path_factory.mktemp("tiny")
+    for path in (ROOT / "data/tiny").iterdir():
+        lines = path.read_text(encoding="utf-8").splitlines()[: 400 if path.name.startswith("train.") else 60]
+        (folder / path.name).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    return folder
+
+
 @pytest.fixture
-def away(tmp_path, monkeypatch, stand_ins, cache) -> Path:
-    """An empty working directory, with the stand-ins to be found."""
+def away(tmp_path, monkeypatch, stand_ins, small_tiny, cache) -> Path:
+    """An empty working directory, with the stand-ins to be found and the built-in corpus short."""
+    places = catalogue.places
+    monkeypatch.setattr(catalogue, "places", lambda name: [small_tiny] if name == "tiny" else places(name))
     monkeypatch.setenv("SEQVAE_DATA", str(stand_ins))
     monkeypatch.setenv("SEQVAE_CACHE", str(cache))
     monkeypatch.chdir(tmp_path)

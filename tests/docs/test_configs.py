@@ -8,11 +8,9 @@ import pytest
 import seqvae
 from seqvae.config import Config, find_config, shipped_configs
 from seqvae.objectives.registry import strategy_types
-from seqvae.shipped import shipped
 
 STEPS = 2
 SHORT = [f"train.steps={STEPS}", "train.log_every=1", "train.device=cpu", "train.threads=1", "data.batch_size=4"]
-SENTENCES = {"train": 900, "valid": 70, "test": 60}
 
 
 def test_there_are_configs():
@@ -20,21 +18,9 @@ def test_there_are_configs():
     assert len(shipped_configs()) > 6
 
 
-@pytest.fixture(scope="session")
-def little(tmp_path_factory) -> list[str]:
-    """Settings that put the first sentences of the built-in corpus in its place."""
-    folder = tmp_path_factory.mktemp("little")
-    for path in shipped("data/tiny").iterdir():
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-        (folder / path.name).write_text("".join(lines[: SENTENCES[path.name.split(".")[0]]]), encoding="utf-8")
-    return [f"data.{split}={folder / split}.txt" for split in SENTENCES]
-
-
 @pytest.mark.parametrize("name", shipped_configs())
-def test_a_shipped_config_trains_two_steps_in_every_phase(name, away, little):
+def test_a_shipped_config_trains_two_steps_in_every_phase(name, away):
     config = Config.from_yaml(name, SHORT)
-    if config.data.corpus == "tiny":
-        config = Config.from_yaml(name, SHORT + little)
     run = seqvae.train(config, out="run")
     assert run.finished
     events = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]

@@ -22,7 +22,6 @@ from typer.testing import CliRunner
 from benchmarks import logs, smiles
 from seqvae.cli.app import app
 from seqvae.config import Config, shipped_configs
-from seqvae.data import catalogue
 from seqvae.setting_docs import explain
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -83,24 +82,12 @@ def words(command: str) -> list[str]:
     return first[: min(ends, default=len(first))]
 
 
-@pytest.fixture(scope="session")
-def small_tiny(tmp_path_factory) -> Path:
-    """The beginning of the built-in corpus, with its labels: whoever reads all of it waits."""
-    folder = tmp_path_factory.mktemp("tiny")
-    for path in (ROOT / "data/tiny").iterdir():
-        lines = path.read_text(encoding="utf-8").splitlines()[: 400 if path.name.startswith("train.") else 60]
-        (folder / path.name).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    return folder
-
-
 @pytest.fixture
 def reader(away, small_tiny, monkeypatch) -> Path:
     """A reader's folder: text of their own, and the shipped configs made small under their own names.
 
     ``--config tiny.yaml`` finds the one in the working directory first, so a command is run as it is written.
     """
-    places = catalogue.places
-    monkeypatch.setattr(catalogue, "places", lambda name: [small_tiny] if name == "tiny" else places(name))
     small = [f"model.{part}.{size}=8" for part in ("encoder", "decoder") for size in ("embedding", "hidden")]
     small += ["train.steps=2", "train.device=cpu", "train.threads=1", "data.batch_size=4"]
     small += ["eval.iw_samples=2", "eval.reconstructions=5", "eval.mi_sentences=20"]
