@@ -22,7 +22,7 @@ def advise(report: SpeedReport) -> list[str]:
 
 
 def _larger_gain(setting: str, gain: float) -> str:
-    fewer = ", in fewer updates: try a higher learning rate too" if setting.startswith("data.") else ""
+    fewer = ", in fewer updates: try a higher learning rate" if setting.startswith("data.") else ""
     return f"--set {setting}: {gain:.1f} times as many tokens a second{fewer}"
 
 
