@@ -78,7 +78,7 @@ def mixture_sample(
     """
     device = torch.device("cpu") if generator is None else generator.device
     weights = log_weights.detach().to(device).double().exp()
-    cdf = torch.ones(len(weights), len(weights), device=device).double().tril() @ weights  # cumsum varies on a GPU
+    cdf = weights.new_ones(len(weights), len(weights)).tril() @ weights  # cumsum varies on a GPU
     uniform = torch.rand(n, generator=generator, dtype=torch.float64, device=device)
     index = torch.searchsorted(cdf, uniform * cdf[-1], right=True).clamp_(max=len(cdf) - 1).to(mean.device)
     eps = torch.randn(n, mean.shape[1], generator=generator, device=device).to(mean.device)

@@ -67,6 +67,7 @@ def test_a_fault_of_ours_is_told_without_a_traceback_until_asked_for():
     "body",
     [
         "raise MemoryError",
+        "import torch\nraise torch.OutOfMemoryError('tried to allocate 3 GiB\\nmore')",
         'import torch\nraise RuntimeError("DefaultCPUAllocator: can\'t allocate memory: tried to allocate 3 GiB")',
     ],
 )

@@ -27,8 +27,8 @@ pytestmark = pytest.mark.skipif(not GLOO or sys.platform != "linux", reason="pro
 
 
 @pytest.fixture
-def run(tmp_path) -> Path:
-    """Where the run will be. Its updates have no noise: any number of processes makes the same ones, to rounding."""
+def place(tmp_path) -> Path:
+    """A folder with ``toy.yaml``. Updates have no noise: any number of processes makes the same ones, to rounding."""
     config = settings(
         data=write_corpus(tmp_path),
         model=NO_DROPOUT,
@@ -36,24 +36,24 @@ def run(tmp_path) -> Path:
         train={"epochs": 10_000, "save_every": 7, "keep_checkpoints": 3, "optimizer": {"name": "sgd", "lr": 0.01}},
     )
     (tmp_path / "toy.yaml").write_text(Config.from_dict(config).to_yaml(), encoding="utf-8")
-    return tmp_path / "run"
+    return tmp_path
 
 
 @contextmanager
-def torchrun(run: Path, processes: int, updates: int) -> Iterator[subprocess.Popen]:
-    """Training of so many processes in the folder of the run, once so many updates have been told."""
+def torchrun(place: Path, run: str, processes: int, updates: int, *options: str) -> Iterator[subprocess.Popen]:
+    """Training of so many processes, once so many updates have been told; ``run``: its folder in a place."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     training = subprocess.Popen(
-        [*command, "-m", "seqvae", "train", "--config", "toy.yaml", "--out", run.name],
-        cwd=run.parent,
+        [*command, "-m", "seqvae", "train", "--config", "toy.yaml", *options],
+        cwd=place,
         env=os.environ | {"PYTHONPATH": str(Path(seqvae.__file__).parent.parent)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
     try:
-        metrics, end = run / "metrics.jsonl", time.monotonic() + TIMEOUT_S
-        while not (metrics.exists() and metrics.read_bytes().count(b'"train"') > updates):
+        end = time.monotonic() + TIMEOUT_S
+        while not any(path.read_bytes().count(b'"train"') > updates for path in place.glob(f"{run}/metrics.jsonl")):
             assert training.poll() is None, training.communicate()
             assert time.monotonic() < end
             time.sleep(0.05)
@@ -66,28 +66,30 @@ def ranks_of(training: subprocess.Popen) -> dict[int, int]:
     """The process id of each rank."""
     found = {}
     for child in Path(f"/proc/{training.pid}/task/{training.pid}/children").read_text().split():
-        variables = Path(f"/proc/{child}/environ").read_bytes().split(b"\0")
-        found |= {
-            int(variable.removeprefix(b"RANK=")): int(child) for variable in variables if variable[:5] == b"RANK="
-        }
+        lines = Path(f"/proc/{child}/environ").read_bytes().split(b"\0")
+        variables = dict(line.partition(b"=")[::2] for line in lines)
+        found[int(variables[b"RANK"])] = int(child)
     return found
 
 
-def test_sigterm_to_torchrun_stops_all_and_saves(run):
-    with torchrun(run, 2, updates=2) as training:
+def test_sigterm_to_torchrun_stops_all_and_saves(place):
+    """All processes have the name that the first of them chose."""
+    with torchrun(place, "runs/*", 2, updates=2) as training:
         training.send_signal(signal.SIGTERM)
         _, told = training.communicate(timeout=TIMEOUT_S)
-    assert told.count("run      run\n") == 1
+    (run,) = (place / "runs").iterdir()
+    assert told.count("run      runs/toy-") == 1
     assert told.count("stopped  by SIGTERM; everything is saved") == 1
-    assert "resume   seqvae train --resume run\n" in told
+    assert f"resume   seqvae train --resume runs/{run.name}\n" in told
     checkpoint, notes = newest_intact(run / "checkpoints")
     assert checkpoint.progress.step > 2
     assert notes == []
     assert distributed.ranks_of(checkpoint.training) == 2
 
 
-def test_where_a_process_is_killed_the_others_end_and_fewer_go_on(run):
-    with torchrun(run, 3, updates=20) as training:
+def test_where_a_process_is_killed_the_others_end_and_fewer_go_on(place):
+    run = place / "run"
+    with torchrun(place, "run", 3, 20, "--out", "run") as training:
         ranks = ranks_of(training)
         assert sorted(ranks) == [0, 1, 2]
         os.kill(ranks[1], signal.SIGKILL)
@@ -101,7 +103,7 @@ def test_where_a_process_is_killed_the_others_end_and_fewer_go_on(run):
     last = checkpoint.progress.step
     # Alone, from the last checkpoint and from the beginning.
     with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(run.parent)
+        patch.chdir(place)
         config = Config.from_yaml("toy.yaml")
 
         def stop(event):
