@@ -8,11 +8,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from seqvae.models.cross_entropy import OutputLayer, chunks
+from seqvae.models.cross_entropy import chunks, fill_logits, pieces
 from seqvae.types import BOS, PAD, UNK
 
 _BLOCK = 128
 """Tokens that are looked at together: first the block is found in which a token is, then the token."""
+
+TILE_WORDS = {"cpu": 2048}
+"""Words whose logits are read while they are in the cache, by device type; all of them where none is named."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,12 +48,12 @@ class NextToken:
     """What comes after each of at most ``rows`` rows. <pad> and <bos> are never written, <unk> only if allowed."""
 
     def __init__(self, weight: Float[Tensor, "V H"], bias: Float[Tensor, " V"] | None, rows: int, *, allow_unk: bool):
-        self.layer = OutputLayer(weight, bias, weight.dtype, weight.dtype)
-        self.vocab = len(weight)
+        self.weight, self.bias, self.vocab = weight, bias, len(weight)
+        self.tiles = list(pieces(self.vocab, TILE_WORDS.get(weight.device.type, self.vocab)))
         self.forbidden = torch.tensor([PAD, BOS] if allow_unk else [PAD, BOS, UNK], device=weight.device)
         together = next(chunks(rows, self.vocab, weight.device)).stop
         self._logits = weight.new_full((together, _filled(self.vocab)), -math.inf)
-        self._exps = weight.new_empty(together * _filled(self.layer.words[0].stop))
+        self._exps = weight.new_empty(together * _filled(self.tiles[0].stop))
 
     def likeliest(self, outputs: Float[Tensor, "N H"], k: int) -> tuple[Float[Tensor, "N K"], Int[Tensor, "N K"]]:
         """(log p, tokens) of the k likeliest tokens of each row, best first; fewer where there are no k tokens."""
@@ -92,9 +95,10 @@ class NextToken:
         for rows in chunks(len(outputs), self.vocab, outputs.device):
             logits = self._logits[: rows.stop - rows.start]
             tops, sums, peaks = [], [], []
-            for words in self.layer.words:
+            for words in self.tiles:
                 tile = logits[:, words.start : _filled(words.stop)]
-                self.layer.logits(outputs[rows], words, tile[:, : words.stop - words.start])
+                bias = None if self.bias is None else self.bias[words]
+                fill_logits(tile[:, : words.stop - words.start], outputs[rows], self.weight[words], bias)
                 if words.start == 0:
                     never = tile[:, self.forbidden]
                     tile.index_fill_(1, self.forbidden, -math.inf)

@@ -3,13 +3,9 @@
 Where the loss weighs all tokens alike (a sum or mean of NLLs), the gradient is formed in the forward pass, while a
 chunk's logits are there, and backward only scales it. Where the weights come later (importance weights, say), the
 chunks are computed again in backward, under the weights that came. Products run in bf16 under autocast, sums in fp32.
-
-On a CPU a chunk is computed in tiles, some of the words at a time: their logits are still in the cache when they are
-read again, and the log-sum over all words is put together from those of the tiles.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
@@ -18,71 +14,103 @@ from torch import Tensor
 CHUNK_ELEMENTS = {"cpu": 1 << 23, "cuda": 1 << 26}
 """Logits held at once, by device type: 32 MB of fp32 on a CPU, 256 MB on a GPU."""
 
-TILE_WORDS = {"cpu": 2048}
-"""Words of a tile, by device type; all of them where none is named. Fewer are faster on one thread, not on several."""
-
-TILE_ROWS = 1024
-"""Rows of a tile at most, where no chunk is held."""
+BLOCK_ELEMENTS = {"cpu": 1 << 21}
+"""Logits that are turned into probabilities at once, by device type; a whole chunk where none is named."""
 
 
 def chunks(rows: int, vocab: int, device: torch.device) -> Iterator[slice]:
     """Rows whose logits are held at once: pieces of the same size, but the last."""
-    return _pieces(rows, max(1, CHUNK_ELEMENTS.get(device.type, 1 << 24) // vocab))
+    return pieces(rows, max(1, CHUNK_ELEMENTS.get(device.type, 1 << 24) // vocab))
 
 
-def _pieces(count: int, size: int) -> Iterator[slice]:
+def pieces(count: int, size: int) -> Iterator[slice]:
+    """0 to ``count`` in pieces of the same size, but the last."""
     return (slice(start, min(start + size, count)) for start in range(0, count, size))
 
 
-@dataclass(frozen=True)
-class _Tile:
-    """Logits of some rows for some of the words, which what follows overwrites."""
-
-    words: slice
-    logits: Float[Tensor, "n w"]
-
-    def places(self, targets: Int[Tensor, " n"]) -> tuple[Int[Tensor, "n 1"], Tensor]:
-        """The columns of these words (of another one for a word of another tile), and which of them are here."""
-        places = targets - self.words.start
-        inside = (places >= 0) & (places < self.logits.shape[1])
-        return places.clamp(0, self.logits.shape[1] - 1)[:, None], inside
+def fill_logits(
+    out: Float[Tensor, "n V"], hidden: Float[Tensor, "n H"], weight: Float[Tensor, "V H"], bias: Tensor | None
+) -> Float[Tensor, "n V"]:
+    """hidden @ weight.T + bias in ``out``; for use without gradients."""
+    if bias is None:
+        return torch.mm(hidden, weight.T, out=out)
+    return torch.addmm(bias, hidden, weight.T, out=out)
 
 
-class OutputLayer:
-    """The products of an output layer, a tile at a time, in memory that is used again; for use without gradients."""
+class _Chunks:
+    """NLL and its slopes, a chunk of rows at a time; for use without gradients.
 
-    def __init__(self, weight: Tensor, bias: Tensor | None, product_type: torch.dtype, sum_type: torch.dtype):
-        self.weight, self.bias, self.sum_type = weight.to(product_type), bias, sum_type
-        self.vocab, self.device = len(weight), weight.device
-        self.words = list(_pieces(self.vocab, TILE_WORDS.get(self.device.type, self.vocab)))
-        self._scratch = weight.new_empty(0, dtype=sum_type)
+    Products are of ``product_type``, all else of ``sum_type``. What is of the size of the logits is kept in memory
+    that the next rows use again, and turned into probabilities a block at a time, while that is in the cache.
+    """
 
-    def logits(self, hidden: Float[Tensor, "n H"], words: slice, out: Float[Tensor, "n w"]) -> Float[Tensor, "n w"]:
-        """Those of some of the words, in ``out``."""
-        weight, bias = self.weight[words], None if self.bias is None else self.bias[words]
-        if weight.dtype != self.sum_type:
-            out.copy_(hidden @ weight.T)
-            return out if bias is None else out.add_(bias)
-        if bias is None:
-            return torch.mm(hidden, weight.T, out=out)
-        return torch.addmm(bias, hidden, weight.T, out=out)
+    def __init__(self, hidden: Tensor, weight: Tensor, bias: Tensor | None, product_type: torch.dtype):
+        vocab, kind = len(weight), hidden.device.type
+        self.hidden, self.weight, self.bias = hidden.to(product_type), weight.to(product_type), bias
+        self.sum_type = torch.promote_types(hidden.dtype, torch.float32)
+        self.chunks = list(chunks(len(hidden), vocab, hidden.device))
+        most = self.chunks[0].stop if self.chunks else 0
+        self._logits = self.weight.new_empty(most, vocab)
+        self._block = max(1, BLOCK_ELEMENTS.get(kind, most * vocab) // vocab)
+        # Where both types are the same, probabilities are formed in the memory of the logits.
+        rounded = product_type != self.sum_type
+        self._wide = self._logits.new_empty(min(self._block, most), vocab, dtype=self.sum_type) if rounded else None
 
-    def tiles(self, hidden: Float[Tensor, "n H"], *, held: bool) -> Iterator[_Tile]:
-        """All words for these rows. ``held``: tiles stay as they are until the next rows, else until the next tile."""
-        n, at = len(hidden), 0
-        wanted = n * (self.vocab if held else self.words[0].stop)
-        if len(self._scratch) < wanted:
-            self._scratch = self._scratch.new_empty(wanted)
-        for words in self.words:
-            size = words.stop - words.start
-            yield _Tile(words, self.logits(hidden, words, self._scratch[at : at + n * size].view(n, size)))
-            at += n * size if held else 0
+    def nll(self, rows: slice, targets: Int[Tensor, " n"]) -> Float[Tensor, " n"]:
+        """-log softmax[target] of each of some rows."""
+        return torch.cat([nll for _, nll, _ in self._blocks(rows, targets)])
 
-    def chunks(self, rows: int, *, held: bool) -> Iterator[slice]:
-        """Rows at once: as many as may be held, or else as make a tile."""
-        if held or len(self.words) == 1:
-            return chunks(rows, self.vocab, self.device)
-        return _pieces(rows, TILE_ROWS)
+    def slopes(
+        self, rows: slice, targets: Int[Tensor, " n"], weights: Float[Tensor, " n"], bias_total: Tensor | None
+    ) -> tuple[Float[Tensor, " n"], Float[Tensor, "n V"]]:
+        """(NLL, d NLL / d logits = softmax - onehot(target)); the latter of the type of products, until the next call.
+
+        Its sum under ``weights`` is added to ``bias_total``.
+        """
+        found = []
+        for block, nll, probs in self._blocks(rows, targets):
+            found.append(nll)
+            probs.scatter_add_(1, targets[block, None], probs.new_full((len(probs), 1), -1.0))
+            if bias_total is not None:
+                bias_total.addmv_(probs.T, weights[block])
+            if self._wide is not None:
+                self._logits[block] = probs
+        return torch.cat(found), self._logits[: rows.stop - rows.start]
+
+    def _blocks(self, rows: slice, targets: Int[Tensor, " n"]) -> Iterator[tuple[slice, Tensor, Tensor]]:
+        """(rows of the chunk, their NLL, their softmax) of each block; the softmax until the next one."""
+        count = rows.stop - rows.start
+        logits = fill_logits(self._logits[:count], self.hidden[rows], self.weight, None)
+        for block in pieces(count, self._block):
+            wide = logits[block] if self._wide is None else self._wide[: block.stop - block.start].copy_(logits[block])
+            if self.bias is not None:
+                wide += self.bias
+            picked, top = wide.gather(1, targets[block, None]).squeeze(1), wide.amax(-1)
+            probs = torch.softmax(wide, -1, out=wide)
+            # The largest probability is 1 over the sum of exp(logit - top), and so tells the log-sum.
+            yield block, top - probs.amax(-1).log_() - picked, probs
+
+
+class _Gradients:
+    """Sums of the gradients of hidden, weight and bias over the chunks, for a weight of each token."""
+
+    def __init__(self, hidden: Tensor, weight: Tensor, bias: Tensor | None, weights: Float[Tensor, " M"]):
+        self.weights, self.weighted = weights, hidden * weights[:, None]
+        self.hidden, self.weight = torch.empty_like(hidden), torch.zeros_like(weight)
+        self.bias = None if bias is None else torch.zeros_like(bias)
+
+    def add(self, layer: _Chunks, rows: slice, targets: Int[Tensor, " M"]) -> Float[Tensor, " n"]:
+        """Those of some rows; their NLL."""
+        weights = self.weights[rows]
+        nll, slopes = layer.slopes(rows, targets[rows], weights, self.bias)
+        # The weights go to what is small: the rows of hidden and of its gradient.
+        torch.mul(slopes @ layer.weight, weights[:, None], out=self.hidden[rows])
+        weighted = self.weighted[rows].to(slopes.dtype)
+        if slopes.dtype == self.weight.dtype:
+            self.weight.addmm_(slopes.T, weighted)
+        else:
+            self.weight += slopes.T @ weighted
+        return nll
 
 
 def _product_type(hidden: Tensor) -> torch.dtype:
@@ -90,61 +118,17 @@ def _product_type(hidden: Tensor) -> torch.dtype:
     return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden.dtype
 
 
-class _Gradients:
-    """Sums of the gradients of hidden, weight and bias over the tiles."""
-
-    def __init__(self, hidden: Tensor, weight: Tensor, bias: Tensor | None, low_hidden: Tensor, low_weight: Tensor):
-        self.low_hidden, self.low_weight = low_hidden, low_weight
-        self.hidden, self.weight = torch.zeros_like(hidden), torch.zeros_like(weight)
-        self.bias = None if bias is None else torch.zeros_like(bias)
-
-    def add(self, rows: slice, tile: _Tile, scale: Tensor, targets: Tensor, upstream: Tensor) -> None:
-        """d nll / d logits = softmax - onehot(target), times ``upstream`` by token.
-
-        ``tile`` holds exponentials that ``scale`` makes the softmax times ``upstream``; they are overwritten.
-        """
-        grad, words = tile.logits.mul_(scale[:, None]), tile.words
-        places, inside = tile.places(targets)
-        grad.scatter_add_(1, places, torch.where(inside, -upstream, 0.0)[:, None])
-        if self.bias is not None:
-            self.bias[words] += grad.sum(0)
-        grad = grad.to(self.low_weight.dtype)
-        _add_product(self.hidden[rows], grad, self.low_weight[words])
-        _add_product(self.weight[words], grad.T, self.low_hidden[rows])
-
-
-def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
-    if total.dtype == left.dtype:
-        total.addmm_(left, right)
-    else:
-        total += left @ right
-
-
 class _TokenNLL(torch.autograd.Function):
     @staticmethod
     def forward(ctx, hidden, weight, bias, targets, ignored, dtype, graded):
         counted = targets != ignored
-        nll = hidden.new_empty(len(hidden), dtype=torch.promote_types(hidden.dtype, torch.float32))
-        lse, ones = torch.empty_like(nll), counted.to(nll.dtype)
+        targets, layer = torch.where(counted, targets, 0), _Chunks(hidden, weight, bias, dtype)
         wanted = graded and any(ctx.needs_input_grad[:3])
-        layer, low_hidden = OutputLayer(weight, bias, dtype, nll.dtype), hidden.to(dtype)
-        gradients = _Gradients(hidden, weight, bias, low_hidden, layer.weight) if wanted else None
-        for rows in layer.chunks(len(hidden), held=wanted):
-            total, picked, tiles = torch.full_like(nll[rows], -torch.inf), torch.zeros_like(nll[rows]), []
-            for tile in layer.tiles(low_hidden[rows], held=wanted):
-                places, inside = tile.places(targets[rows])
-                picked = torch.where(inside, tile.logits.gather(1, places).squeeze(1), picked)
-                top = tile.logits.amax(-1)
-                exps = tile.logits.sub_(top[:, None]).exp_()
-                total = torch.logaddexp(total, exps.sum(-1).log_().add_(top))
-                if gradients is not None:
-                    tiles.append((tile, top))
-            lse[rows] = total
-            nll[rows] = total - picked
-            for tile, top in tiles:
-                scale = ones[rows] * (top - total).exp_()
-                gradients.add(rows, tile, scale, targets[rows], ones[rows])
-        ctx.save_for_backward(hidden, weight, bias, targets, counted, lse)
+        gradients = _Gradients(hidden, weight, bias, counted.to(layer.sum_type)) if wanted else None
+        nll = torch.empty(len(hidden), dtype=layer.sum_type, device=hidden.device)
+        for rows in layer.chunks:
+            nll[rows] = layer.nll(rows, targets[rows]) if gradients is None else gradients.add(layer, rows, targets)
+        ctx.save_for_backward(hidden, weight, bias, targets, counted)
         ctx.gradients, ctx.dtype = gradients, dtype
         return torch.where(counted, nll, 0.0)
 
@@ -152,7 +136,7 @@ class _TokenNLL(torch.autograd.Function):
     def backward(ctx, upstream):
         if torch.is_grad_enabled():  # create_graph=True: what is saved here would give a wrong second derivative
             raise RuntimeError("the chunked cross-entropy has no second derivative")
-        hidden, weight, bias, targets, counted, lse = ctx.saved_tensors
+        hidden, weight, bias, targets, counted = ctx.saved_tensors
         upstream = torch.where(counted, upstream, 0.0)
         found, ctx.gradients = ctx.gradients, None
         if found is not None:
@@ -166,12 +150,9 @@ class _TokenNLL(torch.autograd.Function):
                     None if bias is None else found.bias.mul_(scale),
                     *(None,) * 4,
                 )
-        layer, low_hidden = OutputLayer(weight, bias, ctx.dtype, lse.dtype), hidden.to(ctx.dtype)
-        found = _Gradients(hidden, weight, bias, low_hidden, layer.weight)
-        for rows in layer.chunks(len(hidden), held=False):
-            for tile in layer.tiles(low_hidden[rows], held=False):
-                tile.logits.sub_(lse[rows, None]).exp_()
-                found.add(rows, tile, upstream[rows], targets[rows], upstream[rows])
+        layer, found = _Chunks(hidden, weight, bias, ctx.dtype), _Gradients(hidden, weight, bias, upstream)
+        for rows in layer.chunks:
+            found.add(layer, rows, targets)
         return found.hidden, found.weight, found.bias, *(None,) * 4
 
 
@@ -208,12 +189,8 @@ def token_argmax(
 ) -> Int[Tensor, " M"]:
     """The likeliest token at each of M positions."""
     best = torch.empty(len(hidden), dtype=torch.long, device=hidden.device)
-    layer = OutputLayer(weight, bias, hidden.dtype, torch.promote_types(hidden.dtype, torch.float32))
-    for rows in layer.chunks(len(hidden), held=False):
-        tops = []
-        for tile in layer.tiles(hidden[rows], held=False):
-            top, place = tile.logits.max(-1)
-            tops.append((top, place + tile.words.start))
-        values, words = (torch.stack(each) for each in zip(*tops, strict=True))
-        best[rows] = words.gather(0, values.argmax(0)[None]).squeeze(0)
+    together = list(chunks(len(hidden), len(weight), hidden.device))
+    logits = hidden.new_empty(together[0].stop if together else 0, len(weight))
+    for rows in together:
+        best[rows] = fill_logits(logits[: rows.stop - rows.start], hidden[rows], weight, bias).argmax(-1)
     return best

@@ -23,18 +23,33 @@ def run_causal(
     inputs: Float[Tensor, "B T I"],
     state: tuple[Float[Tensor, "L B H"], ...] | None = None,
 ) -> tuple[Float[Tensor, "B T H"], tuple[Float[Tensor, "L B H"], ...]]:
-    """Run ``network`` over whole, unpacked sentences, in the type of its weights even under autocast.
+    """Run ``network`` over whole, unpacked sentences; outputs and states are of the type of its weights.
 
-    ``state`` is (h, c) of an LSTM and (h,) of a GRU; None stands for zeros. Autocast would run cuDNN's networks in
-    fp16, whatever type was asked for, without scaling the loss; on a CPU the bf16 kernel does not exist on every
-    processor and is slower than fp32 where the hidden size is small.
+    ``state`` is (h, c) of an LSTM and (h,) of a GRU; None stands for zeros. Under autocast a CPU computes in the type
+    that was asked for (its bf16 networks take half the time of fp32), and a GPU in that of the weights: autocast itself
+    would run cuDNN's networks in fp16, whatever type was asked for, without scaling the loss.
     """
-    single = isinstance(network, nn.GRU)
-    with torch.autocast(inputs.device.type, enabled=False):
-        dtype = network.weight_hh_l0.dtype
-        state = None if state is None else tuple(part.to(dtype) for part in state)
-        outputs, last = network(inputs.to(dtype), state[0] if single and state else state)
-    return outputs, (last,) if single else last
+    kind, single, own = inputs.device.type, isinstance(network, nn.GRU), network.weight_hh_l0.dtype
+    low = torch.get_autocast_dtype(kind) if kind == "cpu" and torch.is_autocast_enabled(kind) else own
+    with torch.autocast(kind, enabled=False):
+        state = None if state is None else tuple(part.to(low) for part in state)
+        if low == own:
+            outputs, last = network(inputs.to(own), state[0] if single and state else state)
+            return outputs, (last,) if single else last
+        outputs, *last = _run_rounded(network, inputs.to(low), state)
+        return outputs.to(own), tuple(part.to(own) for part in last)
+
+
+def _run_rounded(
+    network: nn.LSTM | nn.GRU, inputs: Float[Tensor, "B T I"], state: tuple[Float[Tensor, "L B H"], ...] | None
+) -> tuple[Tensor, ...]:
+    """(outputs, *state) with the weights rounded to the type of the inputs."""
+    single, layers = isinstance(network, nn.GRU), network.num_layers
+    if state is None:
+        state = (inputs.new_zeros(layers, len(inputs), network.hidden_size),) * (1 if single else 2)
+    weights = [weight.to(inputs.dtype) for weight in network.parameters()]
+    settings = weights, True, layers, network.dropout, network.training, False, True  # biases, one way, batch first
+    return torch.gru(inputs, state[0], *settings) if single else torch.lstm(inputs, state, *settings)
 
 
 def reversed_index(lengths: Int[Tensor, " B"], size: int | Int[Tensor, ""]) -> Int[Tensor, "B T"]:

@@ -13,15 +13,14 @@ ROWS, HIDDEN, VOCAB = 13, 5, 11
 
 
 @pytest.fixture(
-    params=[(1, 1), (VOCAB * 4, 3), (VOCAB * 4, VOCAB), (1 << 20, 4), (1 << 20, 512)],
-    ids=["one by one", "chunks of 4, tiles of 3", "chunks of 4", "tiles of 4", "all at once"],
+    params=[(1, 1), (VOCAB * 4, VOCAB * 3), (VOCAB * 4, VOCAB * 4), (1 << 20, VOCAB * 4), (1 << 20, 1 << 20)],
+    ids=["one by one", "chunks of 4, blocks of 3", "chunks of 4", "blocks of 4", "all at once"],
 )
 def _chunks(request, monkeypatch):
-    """ROWS is no multiple of 4, nor VOCAB of 3 or 4, so that the last chunk and the last tile are short ones."""
-    elements, words = request.param
+    """ROWS is no multiple of 3 or 4, so that the last chunk and the last block are short ones."""
+    elements, block = request.param
     monkeypatch.setattr(cross_entropy, "CHUNK_ELEMENTS", {"cpu": elements})
-    monkeypatch.setattr(cross_entropy, "TILE_WORDS", {"cpu": words})
-    monkeypatch.setattr(cross_entropy, "TILE_ROWS", max(1, elements // VOCAB))
+    monkeypatch.setattr(cross_entropy, "BLOCK_ELEMENTS", {"cpu": block})
 
 
 chunked = pytest.mark.usefixtures("_chunks")
@@ -109,8 +108,8 @@ def test_equal_weights_are_answered_without_computing_the_logits_again(monkeypat
     hidden, weight, bias, targets = tensors()
     nll = token_nll(hidden, weight, bias, targets, ignored=PAD)
     calls = []
-    original = cross_entropy.OutputLayer.logits
-    monkeypatch.setattr(cross_entropy.OutputLayer, "logits", lambda *args: calls.append(1) or original(*args))
+    original = cross_entropy.fill_logits
+    monkeypatch.setattr(cross_entropy, "fill_logits", lambda *args: calls.append(1) or original(*args))
     torch.autograd.grad(nll.sum(), weight, retain_graph=True)
     assert not calls
     torch.autograd.grad((nll * torch.arange(ROWS)).sum(), weight)

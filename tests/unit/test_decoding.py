@@ -14,7 +14,7 @@ from seqvae.data.batching import collate
 from seqvae.data.store import TokenStore
 from seqvae.errors import SeqVAEError
 from seqvae.evaluation.passes import evaluating
-from seqvae.generation import decoding
+from seqvae.generation import decoding, next_token
 from seqvae.generation.decoding import DecodeConfig, decode
 from seqvae.generation.next_token import NextToken, draw_from, reshaped
 from seqvae.models import cross_entropy
@@ -284,7 +284,7 @@ def test_how_many_rows_are_looked_at_together_changes_nothing(strategy, monkeypa
 def test_what_comes_next_is_what_the_softmax_over_all_words_says(vocab, bias, monkeypatch):
     """Vocabularies of one tile of words, of several, and of some that are not full."""
     monkeypatch.setattr(cross_entropy, "CHUNK_ELEMENTS", {"cpu": 10 * vocab})
-    monkeypatch.setattr(cross_entropy, "TILE_WORDS", {"cpu": 512})
+    monkeypatch.setattr(next_token, "TILE_WORDS", {"cpu": 512})
     random = torch.Generator().manual_seed(vocab)
     weight, outputs, offset = (torch.randn(*n, generator=random).double() for n in ((vocab, 6), (37, 6), (vocab,)))
     uniform = torch.rand(37, generator=random, dtype=torch.float64)
