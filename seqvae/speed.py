@@ -145,7 +145,8 @@ def measure_speed(config: Config, store: TokenStore, vocab_size: int, *, seconds
     peak = peak_bytes(runtime.device)
     parts = time_parts(rehearsal, groups[0][0], seconds=0.15 * seconds)
     trials = _trials(rehearsal, groups, seconds=0.25 * seconds)
-    scoring, samples = _time_scoring(rehearsal, seconds=0.1 * seconds)
+    scores_in_bf16 = config.eval.precision == "bf16"
+    scoring, samples = _time_scoring(rehearsal, seconds=0.1 * seconds, bf16=scores_in_bf16)
     writing = _time_writing(rehearsal, seconds=0.1 * seconds)
     best = ceiling(runtime.device, 0.1 * seconds)
     sentences, positions = (_mean(groups, count) for count in (len, lambda rows: _positions(store, rows)))
@@ -164,7 +165,7 @@ def measure_speed(config: Config, store: TokenStore, vocab_size: int, *, seconds
         training=training_rate,
         epoch_seconds=store.stats.tokens / training_rate.tokens_per_s,
         parts=_shares(parts, training, best, bf16=runtime.bf16),
-        scoring=_rate(scoring, best, bf16=False),
+        scoring=_rate(scoring, best, bf16=scores_in_bf16),
         scoring_samples=samples,
         writing=_rate(writing, best, bf16=False),
         peak_bytes=peak,
@@ -310,7 +311,7 @@ def _pace(rehearsal: Rehearsal, groups: Sequence[Plan], seconds: float) -> float
     return timed.tokens / timed.seconds
 
 
-def _time_scoring(rehearsal: Rehearsal, *, seconds: float) -> tuple[Timed, int]:
+def _time_scoring(rehearsal: Rehearsal, *, seconds: float, bf16: bool) -> tuple[Timed, int]:
     """Importance-weighted evaluation of a few sentences of the median length, and its samples for each."""
     model, store, device = rehearsal.model, rehearsal.task.stores["train"], rehearsal.task.runtime.device
     count, samples = SCORED.get(device.type, SCORED["cpu"])
@@ -319,7 +320,7 @@ def _time_scoring(rehearsal: Rehearsal, *, seconds: float) -> tuple[Timed, int]:
     if store.labels is not None:
         some = some.with_labels(store.labels[middle], store.classes)
     samples = samples if model.latent_dim else 1
-    taken = seconds_of(lambda: elbo_and_iw(model, some, samples=samples), device, seconds)
+    taken = seconds_of(lambda: elbo_and_iw(model, some, samples=samples, bf16=bf16), device, seconds)
     tokens = some.stats.tokens
     work = scoring_work(model.config, model.vocab_size, sentences=len(some), tokens=tokens, samples=samples)
     return Timed(seconds=taken, tokens=tokens * samples, work=work), samples
