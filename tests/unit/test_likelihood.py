@@ -217,6 +217,16 @@ def test_degenerate_splits_are_defined_and_finite(lines):
     assert all(math.isfinite(value) for value in quick_metrics(small_model(), store).values())
 
 
+def test_in_bf16_only_what_the_decoder_says_is_rounded():
+    model, store = small_model(scale=1.0), store_of(23)
+    exact, rounded = (elbo_and_iw(model, store, samples=5, bf16=bf16) for bf16 in (False, True))
+    np.testing.assert_array_equal(rounded.kl, exact.kl)
+    np.testing.assert_array_equal(rounded.kl_analytic, exact.kl_analytic)
+    assert (rounded.rec != exact.rec).any()
+    for name in ("rec", "iw"):
+        np.testing.assert_allclose(getattr(rounded, name), getattr(exact, name), rtol=0.01)
+
+
 def test_no_samples_are_refused():
     with pytest.raises(SeqVAEError, match="E230"):
         elbo_and_iw(small_model(), store_of(3), samples=0)

@@ -62,6 +62,21 @@ def test_the_numbers_are_tied_by_their_definitions():
     assert found.elbo_se == pytest.approx(each.elbo.std(ddof=1) / math.sqrt(40), rel=1e-4)
 
 
+def test_bounds_in_bf16_are_said_to_be_so():
+    model, store = small_model(scale=1.0), store_of(40)
+    exact = report(model, store)
+    rounded = evaluate_model(
+        model, WORDS, store, split="test", config=CONFIG.model_copy(update={"precision": "bf16"})
+    )
+    assert (exact.precision, rounded.precision) == ("fp32", "bf16")
+    assert "bf16" in rounded.title
+    assert "bf16" not in exact.title
+    assert rounded.iw_nats != exact.iw_nats
+    assert rounded.iw_nats == pytest.approx(exact.iw_nats, rel=0.01)
+    same = ("kl_analytic_nats", "mi_nats", "swap_gap_nats", "bleu")  # not of the bounds
+    assert [getattr(rounded, name) for name in same] == [getattr(exact, name) for name in same]
+
+
 def test_a_language_model_has_a_likelihood_and_no_latent_numbers():
     found = report(small_model(latent_dim=0), store_of(30))
     latent = ["kl_nats", "kl_analytic_nats", "kl_dims_nats", "mi_nats", "mi_se", "mi_ceiling_nats", "active_units"]
