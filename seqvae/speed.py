@@ -8,6 +8,7 @@ import os
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from seqvae.data.store import TokenStore
 from seqvae.evaluation.likelihood import elbo_and_iw
 from seqvae.generation.decoding import DecodeConfig, decode
 from seqvae.machine import Ceiling, ceiling, in_turn, peak_bytes, seconds_of
-from seqvae.models.cost import Work, scoring_work, update_work, writing_work
+from seqvae.models.cost import Work, least_seconds, scoring_work, update_work, writing_work
 from seqvae.models.cross_entropy import token_nll
 from seqvae.models.vae import SeqVAE
 from seqvae.training.phases import resolve_phases
@@ -28,6 +29,9 @@ from seqvae.training.runtime import Runtime
 from seqvae.training.task import Task
 from seqvae.training.trainer import Trainer
 from seqvae.types import PAD, Batch
+
+Least = Callable[[Mapping[str, Work]], float]
+"""The least seconds that the machine could need for some work."""
 
 UPDATES = 16
 """Updates of the epoch that are measured in turn, since the lengths of their sentences differ."""
@@ -150,7 +154,11 @@ def measure_speed(config: Config, store: TokenStore, vocab_size: int, *, seconds
     writing = _time_writing(rehearsal, seconds=0.1 * seconds)
     best = ceiling(runtime.device, 0.1 * seconds)
     sentences, positions = (_mean(groups, count) for count in (len, lambda rows: _positions(store, rows)))
-    training_rate = _rate(training, best, bf16=runtime.bf16)
+    exact, scored, trained = (
+        partial(least_seconds, best=best, device=runtime.device.type, bf16=bf16)
+        for bf16 in (False, scores_in_bf16, runtime.bf16)
+    )
+    training_rate = _rate(training, trained)
     return SpeedReport(
         device=torch.cuda.get_device_name(runtime.device) if runtime.device.type == "cuda" else runtime.device.type,
         precision=runtime.precision,
@@ -164,10 +172,10 @@ def measure_speed(config: Config, store: TokenStore, vocab_size: int, *, seconds
         update_seconds=training.seconds,
         training=training_rate,
         epoch_seconds=store.stats.tokens / training_rate.tokens_per_s,
-        parts=_shares(parts, training, best, bf16=runtime.bf16),
-        scoring=_rate(scoring, best, bf16=scores_in_bf16),
+        parts=_shares(parts, training, trained),
+        scoring=_rate(scoring, scored),
         scoring_samples=samples,
-        writing=_rate(writing, best, bf16=False),
+        writing=_rate(writing, exact),
         peak_bytes=peak,
         ceiling=best,
         trials=trials,
@@ -258,7 +266,7 @@ def _backward(outputs: Tensor, inputs: Iterable[Tensor]) -> None:
     torch.autograd.grad(outputs.sum(), wanted, allow_unused=True)
 
 
-def _shares(seconds: Mapping[str, float], training: Timed, best: Ceiling, *, bf16: bool) -> list[Part]:
+def _shares(seconds: Mapping[str, float], training: Timed, least: Least) -> list[Part]:
     """The parts of an update, and what is left of it beside them."""
     parts = [(name, taken) for name, taken in seconds.items() if name != "update"]
     apart = sum(taken for _, taken in parts)
@@ -269,22 +277,13 @@ def _shares(seconds: Mapping[str, float], training: Timed, best: Ceiling, *, bf1
     found = []
     for name, taken in parts:
         work = training.work.get({"optimizer": "update"}.get(name, name))
-        least = None if work is None else scale * _least({name: work}, best, bf16=bf16)
-        share = None if least is None or not taken else least / taken
+        share = None if work is None or not taken else scale * least({name: work}) / taken
         found.append(Part(name=name, seconds=taken, share=taken / whole, ceiling_share=share))
     return found
 
 
-def _rate(timed: Timed, best: Ceiling, *, bf16: bool) -> Rate:
-    share = _least(timed.work, best, bf16=bf16) / timed.seconds
-    return Rate(tokens_per_s=timed.tokens / timed.seconds, ceiling_share=share)
-
-
-def _least(work: Mapping[str, Work], best: Ceiling, *, bf16: bool) -> float:
-    """The least seconds for all parts, one after another. Only the output layer's products run in bf16."""
-    fast = max(best.fp32_flops_per_s, best.bf16_flops_per_s) if bf16 else best.fp32_flops_per_s
-    rates = {name: fast if name == "output" else best.fp32_flops_per_s for name in work}
-    return sum(part.seconds(rates[name], best.bytes_per_s) for name, part in work.items())
+def _rate(timed: Timed, least: Least) -> Rate:
+    return Rate(tokens_per_s=timed.tokens / timed.seconds, ceiling_share=least(timed.work) / timed.seconds)
 
 
 def _trials(rehearsal: Rehearsal, groups: Sequence[Plan], *, seconds: float) -> dict[str, float]:

@@ -1,5 +1,6 @@
 """What to change, by what was measured: each line a setting and what it gains."""
 
+from seqvae.models.cost import rounded_parts
 from seqvae.speed import SpeedReport
 
 WORTH = 1.1
@@ -27,11 +28,12 @@ def _larger_gain(setting: str, gain: float) -> str:
 
 
 def _precision(report: SpeedReport) -> list[str]:
-    """bf16 is no gain where the machine has no products of it; how much it is depends on the output layer's share."""
-    best, output = report.ceiling, next(part for part in report.parts if part.name == "output")
+    """bf16 is no gain where the machine has no products of it, else one by the share of what it rounds."""
+    best, rounded = report.ceiling, rounded_parts(report.device)
+    share = sum(part.share for part in report.parts if part.name in rounded)
     ratio = best.bf16_flops_per_s / best.fp32_flops_per_s
     if report.precision == "fp32" and ratio > 1.5:
-        gain = 1 / (1 - output.share + output.share / ratio)
+        gain = 1 / (1 - share + share / ratio)
         if gain > WORTH:
             line = (
                 f"--set train.precision=bf16: products are {ratio:.1f} times as fast, an update up to {gain:.1f} times"

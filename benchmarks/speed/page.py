@@ -5,7 +5,8 @@ from typing import Any
 
 from benchmarks.report import table
 from benchmarks.speed.rows import ROWS, Row
-from seqvae.models.cost import Work
+from seqvae.machine import Ceiling
+from seqvae.models.cost import Work, least_seconds
 
 Found = Mapping[str, Any]
 
@@ -52,7 +53,7 @@ def _ratios(found: Mapping[str, Found]) -> str:
             continue
         spread = f" ({each['low']:.2f} to {each['high']:.2f})" if each["low"] != each["high"] else ""
         reached = "yes" if each["ratio"] >= row.bar else "**no**"
-        best = share_of_best(each)
+        best = share_of_best(each, row.device)
         lines.append(
             (
                 f"`{name}`",
@@ -68,16 +69,13 @@ def _ratios(found: Mapping[str, Found]) -> str:
     return table(header, lines)
 
 
-def share_of_best(found: Found) -> float | None:
+def share_of_best(found: Found, device: str) -> float | None:
     """The least time for one unit of work, part after part, over the time that it took."""
     best = found["ceiling"]
     if best is None or not found["work"]:
         return None
-    fp32, bf16 = best["fp32_flops_per_s"], best["bf16_flops_per_s"]
-    least = 0.0
-    for name, (flops, moved) in found["work"].items():
-        rate = max(fp32, bf16) if name == "output" and found["precision"] == "bf16" else fp32
-        least += Work(flops, moved).seconds(rate, best["bytes_per_s"])
+    work = {name: Work(*each) for name, each in found["work"].items()}
+    least = least_seconds(work, Ceiling(**best), device=device, bf16=found["precision"] == "bf16")
     return least * found["seqvae"]
 
 

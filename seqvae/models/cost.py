@@ -8,6 +8,7 @@ stay in a cache. No program can be faster than these counts over what the machin
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from seqvae.machine import Ceiling
 from seqvae.models.recurrent import Cell
 from seqvae.models.vae import ModelConfig
 
@@ -31,6 +32,18 @@ class Work:
     def seconds(self, flops_per_s: float, bytes_per_s: float) -> float:
         """The least time: whichever of the two takes longer (Williams et al. 2009, the roofline)."""
         return max(self.flops / flops_per_s, self.bytes / bytes_per_s)
+
+
+def rounded_parts(device: str) -> set[str]:
+    """What autocast to bf16 rounds on a type of device: products of the output layer, on a CPU recurrent ones too."""
+    return {"encoder", "decoder", "output"} if device == "cpu" else {"output"}
+
+
+def least_seconds(work: Mapping[str, Work], best: Ceiling, *, device: str, bf16: bool) -> float:
+    """The least time for all parts, one after another, on a type of device; ``bf16``: under autocast to it."""
+    fast = max(best.fp32_flops_per_s, best.bf16_flops_per_s) if bf16 else best.fp32_flops_per_s
+    rates = {name: fast if name in rounded_parts(device) else best.fp32_flops_per_s for name in work}
+    return sum(part.seconds(rates[name], best.bytes_per_s) for name, part in work.items())
 
 
 @dataclass(frozen=True, kw_only=True)

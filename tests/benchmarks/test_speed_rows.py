@@ -156,9 +156,9 @@ def test_what_could_not_run_is_said_with_its_reason():
 
 def test_the_share_of_the_best_is_the_least_time_over_the_time_that_passed():
     # 3 ms of memory for the encoder, then 2 ms of bf16 products, for each of 100 a second.
-    assert page.share_of_best(found_row()) == pytest.approx(0.5)
-    assert page.share_of_best(found_row(precision="fp32")) == pytest.approx(1.1)
-    assert page.share_of_best(found_row(ceiling=None)) is None
+    assert page.share_of_best(found_row(), "cuda") == pytest.approx(0.5)
+    assert page.share_of_best(found_row(precision="fp32"), "cuda") == pytest.approx(1.1)
+    assert page.share_of_best(found_row(ceiling=None), "cuda") is None
 
 
 def test_a_page_made_quickly_says_so():

@@ -3,7 +3,8 @@
 import pytest
 from model_toys import VOCAB, tiny_vae
 
-from seqvae.models.cost import Weights, Work, scoring_work, update_work, writing_work
+from seqvae.machine import Ceiling
+from seqvae.models.cost import Weights, Work, least_seconds, scoring_work, update_work, writing_work
 from seqvae.models.vae import SeqVAE
 
 MODELS = {
@@ -56,3 +57,14 @@ def test_the_least_time_is_that_of_whichever_takes_longer():
     work = Work(300.0, 20.0) + Work(100.0, 20.0)
     assert work.seconds(100.0, 1000.0) == 4.0
     assert work.seconds(1000.0, 10.0) == 4.0
+
+
+@pytest.mark.parametrize(
+    ("device", "bf16", "seconds"), [("cpu", False, 7.0), ("cuda", False, 7.0), ("cpu", True, 2.5), ("cuda", True, 4.0)]
+)
+def test_bf16_speeds_up_the_output_layer_and_on_a_cpu_the_recurrent_ones(device, bf16, seconds):
+    work = {"encoder": Work(200.0), "decoder": Work(0.0, 10.0), "output": Work(400.0), "update": Work(0.0, 0.0)}
+    best = Ceiling(fp32_flops_per_s=100.0, bf16_flops_per_s=400.0, bytes_per_s=10.0)
+    assert least_seconds(work, best, device=device, bf16=bf16) == seconds
+    slow = Ceiling(fp32_flops_per_s=100.0, bf16_flops_per_s=5.0, bytes_per_s=10.0)
+    assert least_seconds(work, slow, device=device, bf16=bf16) == 7.0

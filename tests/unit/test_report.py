@@ -65,9 +65,7 @@ def test_the_numbers_are_tied_by_their_definitions():
 def test_bounds_in_bf16_are_said_to_be_so():
     model, store = small_model(scale=1.0), store_of(40)
     exact = report(model, store)
-    rounded = evaluate_model(
-        model, WORDS, store, split="test", config=CONFIG.model_copy(update={"precision": "bf16"})
-    )
+    rounded = evaluate_model(model, WORDS, store, split="test", config=CONFIG.model_copy(update={"precision": "bf16"}))
     assert (exact.precision, rounded.precision) == ("fp32", "bf16")
     assert "bf16" in rounded.title
     assert "bf16" not in exact.title
