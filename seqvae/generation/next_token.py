@@ -51,7 +51,7 @@ class NextToken:
         self.weight, self.bias, self.vocab = weight, bias, len(weight)
         self.tiles = list(pieces(self.vocab, TILE_WORDS.get(weight.device.type, self.vocab)))
         self.forbidden = torch.tensor([PAD, BOS] if allow_unk else [PAD, BOS, UNK], device=weight.device)
-        together = next(chunks(rows, self.vocab, weight.device)).stop
+        together = next(chunks(rows, weight)).stop
         self._logits = weight.new_full((together, _filled(self.vocab)), -math.inf)
         self._exps = weight.new_empty(together * _filled(self.tiles[0].stop))
 
@@ -92,7 +92,7 @@ class NextToken:
 
     def _parts(self, outputs: Float[Tensor, "N H"]) -> Iterator[tuple[slice, Part]]:
         """Some rows at a time, and of them a tile of words at a time, read while it is in the cache."""
-        for rows in chunks(len(outputs), self.vocab, outputs.device):
+        for rows in chunks(len(outputs), self.weight):
             logits = self._logits[: rows.stop - rows.start]
             tops, sums, peaks = [], [], []
             for words in self.tiles:

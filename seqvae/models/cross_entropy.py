@@ -11,16 +11,16 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-CHUNK_ELEMENTS = {"cpu": 1 << 23, "cuda": 1 << 26}
-"""Logits held at once, by device type: 32 MB of fp32 on a CPU, 256 MB on a GPU."""
+CHUNK_BYTES = {"cpu": 1 << 25, "cuda": 1 << 28}
+"""Logits held at once, by device type: 32 MB on a CPU, 256 MB on a GPU."""
 
 BLOCK_ELEMENTS = {"cpu": 1 << 21}
 """Logits that are turned into probabilities at once, by device type; a whole chunk where none is named."""
 
 
-def chunks(rows: int, vocab: int, device: torch.device) -> Iterator[slice]:
-    """Rows whose logits are held at once: pieces of the same size, but the last."""
-    return pieces(rows, max(1, CHUNK_ELEMENTS.get(device.type, 1 << 24) // vocab))
+def chunks(rows: int, like: Float[Tensor, "V H"]) -> Iterator[slice]:
+    """Rows whose logits are held at once, of the type and on the device of these weights."""
+    return pieces(rows, max(1, CHUNK_BYTES.get(like.device.type, 1 << 26) // (len(like) * like.itemsize)))
 
 
 def pieces(count: int, size: int) -> Iterator[slice]:
@@ -48,7 +48,7 @@ class _Chunks:
         vocab, kind = len(weight), hidden.device.type
         self.hidden, self.weight, self.bias = hidden.to(product_type), weight.to(product_type), bias
         self.sum_type = torch.promote_types(hidden.dtype, torch.float32)
-        self.chunks = list(chunks(len(hidden), vocab, hidden.device))
+        self.chunks = list(chunks(len(hidden), self.weight))
         most = self.chunks[0].stop if self.chunks else 0
         self._logits = self.weight.new_empty(most, vocab)
         self._block = max(1, BLOCK_ELEMENTS.get(kind, most * vocab) // vocab)
@@ -96,7 +96,9 @@ class _Gradients:
 
     def __init__(self, hidden: Tensor, weight: Tensor, bias: Tensor | None, weights: Float[Tensor, " M"]):
         self.weights, self.weighted = weights, hidden * weights[:, None]
-        self.hidden, self.weight = torch.empty_like(hidden), torch.zeros_like(weight)
+        # What the first rows overwrite; without rows there is nothing but zeros.
+        made = torch.empty_like if len(hidden) else torch.zeros_like
+        self.hidden, self.weight = made(hidden), made(weight)
         self.bias = None if bias is None else torch.zeros_like(bias)
 
     def add(self, layer: _Chunks, rows: slice, targets: Int[Tensor, " M"]) -> Float[Tensor, " n"]:
@@ -105,11 +107,13 @@ class _Gradients:
         nll, slopes = layer.slopes(rows, targets[rows], weights, self.bias)
         # The weights go to what is small: the rows of hidden and of its gradient.
         torch.mul(slopes @ layer.weight, weights[:, None], out=self.hidden[rows])
-        weighted = self.weighted[rows].to(slopes.dtype)
+        weighted, earlier = self.weighted[rows].to(slopes.dtype), rows.start > 0
         if slopes.dtype == self.weight.dtype:
-            self.weight.addmm_(slopes.T, weighted)
-        else:
+            self.weight.addmm_(slopes.T, weighted, beta=float(earlier))  # with 0, what was there is not read
+        elif earlier:
             self.weight += slopes.T @ weighted
+        else:
+            self.weight.copy_(slopes.T @ weighted)
         return nll
 
 
@@ -139,7 +143,7 @@ class _TokenNLL(torch.autograd.Function):
         hidden, weight, bias, targets, counted = ctx.saved_tensors
         upstream = torch.where(counted, upstream, 0.0)
         found, ctx.gradients = ctx.gradients, None
-        if found is not None:
+        if found is not None and len(hidden):
             scale, alike = _common(upstream, counted)
             # On a GPU the answer is not waited for: where the promise was broken, the gradient is NaN.
             if upstream.is_cuda or alike:
@@ -189,7 +193,7 @@ def token_argmax(
 ) -> Int[Tensor, " M"]:
     """The likeliest token at each of M positions."""
     best = torch.empty(len(hidden), dtype=torch.long, device=hidden.device)
-    together = list(chunks(len(hidden), len(weight), hidden.device))
+    together = list(chunks(len(hidden), weight))
     logits = hidden.new_empty(together[0].stop if together else 0, len(weight))
     for rows in together:
         best[rows] = fill_logits(logits[: rows.stop - rows.start], hidden[rows], weight, bias).argmax(-1)

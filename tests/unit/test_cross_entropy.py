@@ -19,7 +19,7 @@ ROWS, HIDDEN, VOCAB = 13, 5, 11
 def _chunks(request, monkeypatch):
     """ROWS is no multiple of 3 or 4, so that the last chunk and the last block are short ones."""
     elements, block = request.param
-    monkeypatch.setattr(cross_entropy, "CHUNK_ELEMENTS", {"cpu": elements})
+    monkeypatch.setattr(cross_entropy, "CHUNK_BYTES", {"cpu": elements * 8})  # of fp64
     monkeypatch.setattr(cross_entropy, "BLOCK_ELEMENTS", {"cpu": block})
 
 
@@ -100,6 +100,15 @@ def test_a_batch_of_nothing_but_padding_is_zero():
     nll = token_nll(hidden, weight, bias, torch.full((ROWS,), PAD), ignored=PAD)
     assert torch.equal(nll, torch.zeros_like(nll))
     for gradient in gradients(nll, torch.ones(ROWS), (hidden, weight, bias)):
+        assert torch.equal(gradient, torch.zeros_like(gradient))
+
+
+@pytest.mark.parametrize("later", [True, False])
+def test_of_no_tokens_every_gradient_is_zero(later):
+    hidden, weight, bias, targets = tensors()
+    nll = token_nll(hidden[:0], weight, bias, targets[:0], ignored=PAD, alike=not later)
+    assert nll.shape == (0,)
+    for gradient in torch.autograd.grad(nll.sum(), (weight, bias)):
         assert torch.equal(gradient, torch.zeros_like(gradient))
 
 

@@ -273,7 +273,7 @@ def test_hypotheses_that_cannot_win_any_more_take_no_step(monkeypatch):
 def test_how_many_rows_are_looked_at_together_changes_nothing(strategy, monkeypatch):
     model, z, config = small_model(scale=1.0), codes(23), DecodeConfig(strategy=strategy, max_length=8)
     together = decode(model, z, config, torch.Generator().manual_seed(1))
-    monkeypatch.setattr(cross_entropy, "CHUNK_ELEMENTS", {"cpu": 7 * model.vocab_size})
+    monkeypatch.setattr(cross_entropy, "CHUNK_BYTES", {"cpu": 7 * model.vocab_size * 4})
     apart = decode(model, z, config, torch.Generator().manual_seed(1))
     assert apart.tokens == together.tokens
     np.testing.assert_allclose(apart.log_probs, together.log_probs, atol=1e-5)
@@ -283,7 +283,7 @@ def test_how_many_rows_are_looked_at_together_changes_nothing(strategy, monkeypa
 @pytest.mark.parametrize("vocab", [11, 512, 640, 1301])
 def test_what_comes_next_is_what_the_softmax_over_all_words_says(vocab, bias, monkeypatch):
     """Vocabularies of one tile of words, of several, and of some that are not full."""
-    monkeypatch.setattr(cross_entropy, "CHUNK_ELEMENTS", {"cpu": 10 * vocab})
+    monkeypatch.setattr(cross_entropy, "CHUNK_BYTES", {"cpu": 10 * vocab * 8})
     monkeypatch.setattr(next_token, "TILE_WORDS", {"cpu": 512})
     random = torch.Generator().manual_seed(vocab)
     weight, outputs, offset = (torch.randn(*n, generator=random).double() for n in ((vocab, 6), (37, 6), (vocab,)))
