@@ -21,7 +21,7 @@ LARGE_VOCABULARY = 20_000
 BATCHES_TRIED = (32, 64, 128, 256, 512, 1024, 2048)
 """Sentences in a batch, where the best batch is looked for."""
 
-RECIPE_EPOCHS = 7
+RECIPE_EPOCHS = 16
 """Those of `ptb.yaml`, both phases together."""
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 CHUNK_BYTES = {"cpu": 1 << 25, "cuda": 1 << 28}
 """Logits held at once, by device type: 32 MB on a CPU, 256 MB on a GPU."""
 
-BLOCK_ELEMENTS = {"cpu": 1 << 21}
+BLOCK_ELEMENTS = {"cpu": 1 << 21, "cuda": 1 << 26}
 """Logits that are turned into probabilities at once, by device type; a whole chunk where none is named."""
 
 
