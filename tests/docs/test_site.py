@@ -122,7 +122,7 @@ def test_numbers_that_are_quoted_stand_on_the_page_they_come_from(page, mark):
             sources = [row for row in results["collapse.md"].splitlines() if row.startswith(line[: line.index("|", 2)])]
             assert any(all(f"| {cell} |" in row for cell in cells) for row in sources), line
         else:
-            source = results["ptb-first.md" if "ours" in line else "tiny.md"]
+            source = results["ptb-run.md" if "ours" in line else "tiny.md"]
             assert [number for number in numbers_of(line) if number not in source] == []
 
 

@@ -1,7 +1,7 @@
 """A run told whole: its command, learning curve, test numbers checked by identities, and unselected examples.
 
 seqvae train --config ptb.yaml --out runs/ptb
-python -m benchmarks.first_run --model runs/ptb --iw-samples 50 --out benchmarks/results/ptb-first.md
+python -m benchmarks.one_run --model runs/ptb --iw-samples 100 --out benchmarks/results/ptb-run.md
 """
 
 import argparse
@@ -48,8 +48,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, required=True, help="a run folder")
     parser.add_argument("--iw-samples", type=int, default=500)
-    parser.add_argument("--title", default="Penn Treebank, the first run")
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/ptb-first.md"))
+    parser.add_argument("--title", default="Penn Treebank, one run")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/ptb-run.md"))
     return parser.parse_args(argv)
 
 
