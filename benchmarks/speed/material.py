@@ -41,6 +41,7 @@ class Sides:
 def ptb_config(device: str, **changes: Any) -> Config:
     """`ptb.yaml` in one phase, with the plain objective and one learning rate, so that the textbook trains the same."""
     plain = {"train.phases": [], "train.schedule": {"name": "constant"}, "train.optimizer.lr": 1e-3}
+    plain |= {"train.average_decay": None}  # a textbook has none
     return Config.from_yaml("ptb.yaml").replace(**(plain | {"train.device": device, "train.log_every": 1000} | changes))
 
 
