@@ -68,8 +68,8 @@ def elbo_and_iw(
     -ELBO = -mean_s log w_s and IW-NLL = -log mean_s w_s with log w_s = log p(x|z_s) + log p(z_s) - log q(z_s|x)
     (Burda et al. 2016). A sentence is encoded once; its noise depends on (seed, row) only. ``first_row`` is the row of
     the first sentence, where the store is a piece of a longer text. ``bf16``: the decoder's products are rounded to it
-    (posteriors, densities and sums never are), which is faster where the hardware has such products. With ``rank`` and
-    ``world`` the sentences of the other ranks are left at zero.
+    (and those by which a VampPrior reads its pseudo-inputs; posteriors, densities and sums never are), which is faster
+    where the hardware has such products. With ``rank`` and ``world`` the sentences of the other ranks are left at zero.
     """
     if samples < 1:
         raise SeqVAEError("E230", f"the bound needs at least 1 sample, not {samples}", hint="use --iw-samples 500")
