@@ -263,6 +263,8 @@ def _notes(runs: Sequence[Measured], groups: Sequence[Group]) -> list[str]:
     if len(samples) > 1:
         shown = ", ".join(sorted(samples))
         notes.append(f"IW-NLL with different numbers of samples ({shown}): the larger, the tighter")
+    if len({run.report.get("precision") or "fp32" for run in runs}) > 1:
+        notes.append("bounds of products in fp32 and in bf16: small differences may be rounding (`eval.precision`)")
     if any(len(group.runs) == 1 for group in groups) and len(groups) > 1:
         notes.append("a group of one run says nothing of the noise between seeds: train with other --seed and compare")
     return notes

@@ -89,6 +89,15 @@ def test_bounds_of_different_numbers_of_samples_are_noted():
     assert not any("IW-NLL" in note for note in found.notes)
 
 
+def test_bounds_of_rounded_products_beside_exact_ones_are_noted():
+    """A report from before there was a choice says nothing: it was fp32."""
+    found = compared(run("a", precision="fp32"), run("b", precision="bf16"))
+    assert any("bf16" in note for note in found.notes)
+    for pair in ({"precision": "fp32"}, {}), ({"precision": "bf16"}, {"precision": "bf16"}):
+        found = compared(*(run(name, **each) for name, each in zip("ab", pair, strict=True)))
+        assert not any("bf16" in note for note in found.notes)
+
+
 def test_a_comparison_is_strict_json():
     found = compared(run("a"), run("b", dim=8)).to_dict()
     assert json.loads(json.dumps(found, allow_nan=False))["groups"][1]["differences"]["mi_nats"]["value"] == 0

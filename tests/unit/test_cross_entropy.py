@@ -178,6 +178,7 @@ def test_large_logits_do_not_overflow():
     torch.testing.assert_close(found, plain(hidden * 1e3, weight * 1e3, bias, targets), rtol=1e-5, atol=1.0)
 
 
+@chunked
 def test_half_precision_products_still_give_fp32_sums():
     """Under autocast the products are bf16 (8 bits), the log-sum and the gradients fp32."""
     *inputs, targets = tensors(torch.float32)
