@@ -24,6 +24,7 @@ from seqvae.machine import Ceiling, ceiling, in_turn, peak_bytes, seconds_of
 from seqvae.models.cost import Work, least_seconds, scoring_work, update_work, writing_work
 from seqvae.models.cross_entropy import token_nll
 from seqvae.models.vae import SeqVAE
+from seqvae.training.captured import CapturedGradients, obstacle
 from seqvae.training.phases import resolve_phases
 from seqvae.training.runtime import Runtime
 from seqvae.training.task import Task
@@ -287,7 +288,7 @@ def _rate(timed: Timed, least: Least) -> Rate:
 
 
 def _trials(rehearsal: Rehearsal, groups: Sequence[Plan], *, seconds: float) -> dict[str, float]:
-    """Training tokens a second with another number of threads, and with larger batches."""
+    """Training tokens a second with another number of threads, with CUDA graphs, and with larger batches."""
     task, found = rehearsal.task, {}
     some = groups[: max(1, UPDATES // 4)]
     data, lengths = task.data, task.stores["train"].lengths
@@ -297,12 +298,23 @@ def _trials(rehearsal: Rehearsal, groups: Sequence[Plan], *, seconds: float) -> 
             found["train.threads=1"] = _pace(rehearsal, some, seconds / 3)
         finally:
             torch.set_num_threads(task.runtime.threads)
+    if task.runtime.device.type == "cuda" and not rehearsal.gradients.overwritten and obstacle(rehearsal.stage) is None:
+        found["train.cuda_graphs=true"] = _captured_pace(rehearsal, some, seconds / 3)
     size = "batch_size" if data.batch_tokens is None else "batch_tokens"
     for factor in (2, 4):
         bounds = {size: factor * getattr(data, size), "equal_length": data.equal_length}
         plan = epoch_plan(lengths, seed=task.train.seed, epoch=0, **bounds)
         found[f"data.{size}={bounds[size]}"] = _pace(rehearsal, _groups(plan, len(groups[0]))[:4], seconds / 3)
     return found
+
+
+def _captured_pace(rehearsal: Rehearsal, groups: Sequence[Plan], seconds: float) -> float:
+    former = rehearsal.gradients
+    rehearsal.gradients = CapturedGradients(rehearsal.stage, rehearsal.task.runtime, rehearsal.noise)
+    try:
+        return _pace(rehearsal, groups, seconds)
+    finally:
+        rehearsal.gradients = former
 
 
 def _pace(rehearsal: Rehearsal, groups: Sequence[Plan], seconds: float) -> float:

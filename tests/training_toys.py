@@ -119,14 +119,15 @@ def toy_trainer(
     """A trainer on generated sentences; ``trainer.task.observe`` is its :class:`Events`."""
     config = Config.from_dict(settings(**sections))
     torch.manual_seed(config.train.seed)
-    model = SeqVAE(config.model, WORDS.vocab_size)
+    runtime = Runtime.choose(config.train, world)
+    model = SeqVAE(config.model, WORDS.vocab_size).to(runtime.device)
     events = Events() if observe is None else observe
     task = Task(
         phases=phases or resolve_phases(config.objective, config.train),
         train=config.train,
         data=config.data,
         stores={"train": store_of(train_count, 0), "valid": store_of(13, 1)},
-        runtime=Runtime.choose(config.train, world),
+        runtime=runtime,
         checkpoints=folder / "checkpoints",
         observe=events,
         log_bytes=lambda: 0,

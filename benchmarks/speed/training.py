@@ -27,7 +27,7 @@ RECIPE_EPOCHS = 16
 
 def ptb(device: str, quick: bool, *, batch: int) -> Measured:
     store, vocab_size, text = ptb_text("train")
-    config = ptb_config(device, **{"data.batch_size": batch})
+    config = _config(device, batch)
     found = _compare(config, store, vocab_size, quick)
     found.facts["text"] = text
     return found
@@ -39,7 +39,7 @@ def ptb_with_best_batch(device: str, quick: bool) -> Measured:
     store, vocab_size, _ = ptb_text("train")
     rates = {}
     for batch in BATCHES_TRIED[: 2 if quick else None]:
-        config = ptb_config(device, **{"data.batch_size": batch})
+        config = _config(device, batch)
         sides = Sides.of(config, vocab_size)
         rehearsal = Rehearsal(config, sides.model, store, sides.runtime)
         timed = time_training(rehearsal, [[rows] for rows in _plan(config, store)[:16]], seconds=0.2 if quick else 5)
@@ -58,6 +58,10 @@ def large(device: str, quick: bool) -> Measured:
     found = _compare(config, synthetic(2_000 if quick else 42_068, LARGE_VOCABULARY), LARGE_VOCABULARY, quick)
     found.facts["text"] = "made"
     return found
+
+
+def _config(device: str, batch: int) -> Config:
+    return ptb_config(device, **{"data.batch_size": batch, "train.cuda_graphs": device == "cuda"})
 
 
 def _plan(config: Config, store: TokenStore) -> Plan:

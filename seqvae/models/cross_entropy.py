@@ -17,6 +17,9 @@ CHUNK_BYTES = {"cpu": 1 << 25, "cuda": 1 << 28}
 BLOCK_ELEMENTS = {"cpu": 1 << 21, "cuda": 1 << 26}
 """Logits that are turned into probabilities at once, by device type; a whole chunk where none is named."""
 
+READ_BACK = frozenset({"cpu", "mps"})
+"""Types of device that are asked whether all tokens did have one weight; others the host would have to wait for."""
+
 
 def chunks(rows: int, like: Float[Tensor, "V H"]) -> Iterator[slice]:
     """Rows whose logits are held at once, of the type and on the device of these weights."""
@@ -145,8 +148,8 @@ class _TokenNLL(torch.autograd.Function):
         found, ctx.gradients = ctx.gradients, None
         if found is not None and len(hidden):
             scale, alike = _common(upstream, counted)
-            # On a GPU the answer is not waited for: where the promise was broken, the gradient is NaN.
-            if upstream.is_cuda or alike:
+            # Where the answer is not waited for and the promise was broken, the gradient is NaN.
+            if upstream.device.type not in READ_BACK or alike:
                 scale = torch.where(alike, scale, torch.nan)
                 return (
                     found.hidden.mul_(scale),

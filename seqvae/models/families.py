@@ -6,6 +6,9 @@ from seqvae.models.posterior import PosteriorConfig
 from seqvae.models.posterior_delta import MOST_NATS_PER_DIM
 from seqvae.models.prior import PriorConfig
 
+DRAWN_BY_REJECTION = frozenset({"vmf"})
+"""Posteriors whose samples are proposed until all are accepted: how often, the host learns from the device."""
+
 
 def fill_prior(settings: Any) -> Any:
     """The settings of a model, with the one prior that a posterior on the sphere can have where none is given."""

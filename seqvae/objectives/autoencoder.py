@@ -18,6 +18,7 @@ class Autoencoder(Strategy):
     """
 
     Config = AutoencoderConfig
+    capturable = True
 
     def kl_weight(self, step: int) -> float:
         return 0.0

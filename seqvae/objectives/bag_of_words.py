@@ -29,6 +29,7 @@ class BagOfWords(Strategy):
 
     Config = BagOfWordsConfig
     config: BagOfWordsConfig
+    capturable = True
 
     def build(self, dims: Dims) -> None:
         if dims.latent > 0:

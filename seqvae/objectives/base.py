@@ -114,6 +114,12 @@ class Strategy(nn.Module):
         """Whether its loss is no sum over sentences: it has statistics over those of a micro-batch."""
         return False
 
+    @property
+    def capturable(self) -> bool:
+        """Whether its part of a forward and backward pass may be recorded and replayed at later updates (CUDA graphs):
+        it depends on ``step`` through `kl_weight` alone, and never waits for what a device has computed."""
+        return False
+
     def build(self, dims: Dims) -> None:
         """Make what depends on the model's sizes or the length of an epoch."""
 
@@ -196,14 +202,19 @@ class Objective(nn.Module):
     def trains(self, step: int) -> frozenset[str]:
         return PARTS.intersection(*(strategy.trains(step) for strategy in self.strategies))
 
-    def forward(self, batch: Batch, step: int, generator: torch.Generator) -> tuple[Float[Tensor, ""], Terms]:
-        """Loss summed over the sentences of the batch, and the terms that it was made from."""
+    def forward(
+        self, batch: Batch, step: int, generator: torch.Generator, kl_weight: Float[Tensor, ""] | None = None
+    ) -> tuple[Float[Tensor, ""], Terms]:
+        """Loss summed over the sentences of the batch, and the terms that it was made from.
+
+        ``kl_weight`` stands for that of ``step`` where it is given: a tensor on the device, to be written anew.
+        """
         terms = self._terms(batch, step, generator)
         if self._replacement is not None:
             loss = self._replacement.objective(terms, step)
         else:
             kl = terms.kl if self._shaper is None else self._shaper.shape_kl(terms, step)
-            loss = terms.rec.mean(0) + self.kl_weight(step) * kl
+            loss = terms.rec.mean(0) + (self.kl_weight(step) if kl_weight is None else kl_weight) * kl
         penalty = sum(strategy.penalty(terms, batch, step, generator) for strategy in self.strategies)
         return loss.sum() + len(batch) * penalty, terms
 

@@ -19,6 +19,7 @@ class Beta(Strategy):
 
     Config = BetaConfig
     config: BetaConfig
+    capturable = True
 
     def kl_weight(self, step: int) -> float:
         return self.config.beta

@@ -36,6 +36,7 @@ class CyclicalAnnealing(Strategy):
 
     Config = CyclicalAnnealingConfig
     config: CyclicalAnnealingConfig
+    capturable = True
 
     def build(self, dims: Dims) -> None:
         self._length = max(1, dims.steps(steps=self.config.steps, epochs=self.config.epochs))

@@ -54,6 +54,7 @@ class FreeBits(Strategy):
 
     Config = FreeBitsConfig
     config: FreeBitsConfig
+    capturable = True
 
     @property
     def couples_sentences(self) -> bool:

@@ -36,6 +36,7 @@ class ImportanceWeighted(Strategy):
 
     Config = ImportanceWeightedConfig
     config: ImportanceWeightedConfig
+    capturable = True
     monitor = "iw"
     conflicts: ClassVar = {
         "bag_of_words": _REACHES_Z,

@@ -34,6 +34,7 @@ class InputNoise(Strategy):
 
     Config = InputNoiseConfig
     config: InputNoiseConfig
+    capturable = True
 
     def build(self, dims: Dims) -> None:
         self._vocab = dims.vocab

@@ -29,6 +29,7 @@ class KLAnnealing(Strategy):
 
     Config = KLAnnealingConfig
     config: KLAnnealingConfig
+    capturable = True
 
     def build(self, dims: Dims) -> None:
         self.warmup = max(1, dims.steps(steps=self.config.steps, epochs=self.config.epochs))

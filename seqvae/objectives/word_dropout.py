@@ -39,6 +39,10 @@ class WordDropout(Strategy):
     Config = WordDropoutConfig
     config: WordDropoutConfig
 
+    @property
+    def capturable(self) -> bool:
+        return self.config.end_rate is None
+
     def build(self, dims: Dims) -> None:
         self._length = max(1, dims.steps(steps=self.config.steps, epochs=self.config.epochs))
 

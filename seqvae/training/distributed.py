@@ -21,8 +21,8 @@ from seqvae.errors import SeqVAEError
 from seqvae.evaluation.passes import row_seed
 from seqvae.types import Batch, Terms
 
-LossOf = Callable[[Batch, int, torch.Generator], tuple[Tensor, Terms]]
-"""(batch, step, noise) -> (loss summed over the sentences of the batch, terms)."""
+LossOf = Callable[[Batch, int, torch.Generator, Tensor | None], tuple[Tensor, Terms]]
+"""(batch, step, noise, kl_weight) -> (loss summed over the sentences of the batch, terms), as `Objective.forward`."""
 
 _STOPS = (signal.SIGINT, signal.SIGTERM)
 _PATIENCE = timedelta(days=7)
@@ -150,8 +150,8 @@ class Group(World):
         replica = _Replica(model, objective)
         self._parallel = DistributedDataParallel(replica, find_unused_parameters=True)
 
-        def loss_of(batch: Batch, step: int, noise: torch.Generator) -> tuple[Tensor, Terms]:
-            return self._parallel(batch, step, noise), replica.terms
+        def loss_of(batch: Batch, step: int, noise: torch.Generator, kl_weight: Tensor | None) -> tuple[Tensor, Terms]:
+            return self._parallel(batch, step, noise, kl_weight), replica.terms
 
         return loss_of
 
@@ -197,11 +197,11 @@ class _Replica(nn.Module):
         self.unused = nn.Parameter(torch.zeros(1))
         """PyTorch warns where it looks for unused parameters and there are none."""
 
-    def forward(self, batch: Batch, step: int, noise: torch.Generator) -> Tensor:
+    def forward(self, batch: Batch, step: int, noise: torch.Generator, kl_weight: Tensor | None) -> Tensor:
         if len(batch) > 0:
-            loss, self.terms = self.objective(batch, step, noise)
+            loss, self.terms = self.objective(batch, step, noise, kl_weight)
             return loss
-        loss, terms = self.objective(smallest_batch().to(batch.tokens.device), step, noise)
+        loss, terms = self.objective(smallest_batch().to(batch.tokens.device), step, noise, kl_weight)
         self.terms = replace(
             terms,
             rec=terms.rec[:, :0],

@@ -165,7 +165,7 @@ def _fits(model: "SeqVAE", device: torch.device, passes: Callable[[], None]) -> 
 def _passes(stage: Stage, batch: Batch, task: Task) -> None:
     spare = [torch.empty_like(p) for p in stage.main_parameters for _ in range(_OPTIMIZER_COPIES)]
     with task.runtime.autocast():
-        loss, _ = stage.loss_of(batch, 0, torch.Generator(task.runtime.device))
+        loss, _ = stage.loss_of(batch, 0, torch.Generator(task.runtime.device), None)
     loss.backward()
     del spare  # until here it takes the room that the optimizer will
 

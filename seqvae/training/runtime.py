@@ -27,20 +27,23 @@ class Runtime:
     threads: int
     world: World = field(default_factory=World)
     deterministic: bool = False
+    cuda_graphs: bool = False
 
     @classmethod
     def choose(cls, config: TrainConfig, world: World | None = None) -> "Runtime":
         """Resolve ``auto`` settings and set the thread count of this process.
 
-        Raises SeqVAEError: E207 where the device asked for is not there, E238 and E239 where the processes of ``world``
-        cannot have one each.
+        Raises SeqVAEError: E207 where the device asked for is not there, or no GPU for `TrainConfig.cuda_graphs`; E238
+        and E239 where the processes of ``world`` cannot have one each, E238 where several would capture.
         """
         if config.threads is not None:
             torch.set_num_threads(config.threads)
         world = world or World()
         device = choose_device(config.device) if world.size == 1 else _device_of_rank(config.device, world)
         bf16 = gains_from_bf16(device) if config.precision == "auto" else config.precision == "bf16"
-        return cls(device, bf16, torch.get_num_threads(), world, config.deterministic)
+        if config.cuda_graphs:
+            _check_graphs(device, world)
+        return cls(device, bf16, torch.get_num_threads(), world, config.deterministic, config.cuda_graphs)
 
     @property
     def precision(self) -> str:
@@ -97,6 +100,14 @@ def _device_of_rank(name: str, world: World) -> torch.device:
     device = torch.device("cuda", world.local_rank)
     torch.cuda.set_device(device)
     return device
+
+
+def _check_graphs(device: torch.device, world: World) -> None:
+    hint = "leave `train.cuda_graphs` at false"
+    if device.type != "cuda":
+        raise SeqVAEError("E207", f"`train.cuda_graphs` needs a GPU, and this run would be on `{device}`", hint=hint)
+    if world.size > 1:
+        raise SeqVAEError("E238", f"{world.size} processes cannot have their passes captured", hint=hint)
 
 
 def gains_from_bf16(device: torch.device) -> bool:

@@ -113,6 +113,11 @@ class TrainConfig(_Settings):
         description="only kernels that give the same bits each time: what a GPU needs for a resumed run to have those"
         " of one that was never stopped, at some cost in speed; a CPU gives them anyway",
     )
+    cuda_graphs: bool = Field(
+        False,
+        description="on a GPU, capture the passes over each shape of batch once and replay them: for small batches,"
+        " whose kernels the host cannot launch fast enough",
+    )
     threads: int | None = Field(None, ge=1, description="CPU threads; null: as PyTorch chooses (saved with the run)")
     epochs: int = Field(40, ge=1, description="at most this many epochs, in each phase that names none")
     steps: int | None = Field(None, ge=1, description="at most this many updates, in each phase that names none")

@@ -12,6 +12,7 @@ from seqvae.objectives.base import PARTS
 from seqvae.training import snapshot
 from seqvae.training import state as states
 from seqvae.training.averaging import Average
+from seqvae.training.captured import gradients_of, obstacle
 from seqvae.training.divergence import Update, Watch, symptoms, way_back
 from seqvae.training.memory import try_largest, validation_tokens, within_memory
 from seqvae.training.pace import Pace
@@ -116,6 +117,8 @@ class Trainer:
             self._log(terms)
 
     def _update(self, batches: list[Batch], parts: frozenset[str]) -> Terms:
+        if self.gradients.overwritten:
+            self.watch.settle(self)
         share = self.world.share(sum(len(batch) for batch in batches), self.stop.received, self.sums.device)
         total, counts, terms = within_memory(self, batches, lambda pieces: self._backward(pieces, share))
         for name, modules in self.model.parts().items():
@@ -140,16 +143,13 @@ class Trainer:
     def _backward(self, batches: list[Batch], share: int | Tensor) -> tuple[Tensor, Tensor, Terms]:
         """Gradients are summed over all sentences of an update, then divided by their number: no mean of means."""
         counts, total = torch.zeros_like(self.sums), torch.zeros((), device=self.sums.device)
-        for optimizer in self.optimizers.values():
-            optimizer.zero_grad(set_to_none=True)
+        self.gradients.begin()
         for batch in batches:
-            with self.task.runtime.autocast(), self.world.holding(batch is not batches[-1]):
-                loss, terms = self.stage.loss_of(batch, self.step, self.noise)
-            (loss / share).backward()
-            total = total + loss.detach()
-            rec, kl, tokens = terms.rec.detach().mean(0).sum(), terms.kl.detach().sum(), terms.tokens.sum()
-            counts += torch.stack([rec, kl, torch.full_like(rec, len(batch)), tokens]).to(counts)
-        return total, counts, terms
+            with self.world.holding(batch is not batches[-1]):
+                added = self.gradients.add(batch, self.step, share)
+            total = total + added.loss
+            counts += added.counts.to(counts)
+        return total, counts, added.terms
 
     # Phases.
 
@@ -161,11 +161,17 @@ class Trainer:
         self.average.restart(self.model)
         self._build_stage()
         self._announce("phase")
+        self._note_uncaptured()
 
     def _build_stage(self) -> None:
         epoch_steps = -(-len(self.task.plan(0)) // self.config.accumulate)
         self.stage = Stage(self.task.phases[self.progress.phase], self.model, epoch_steps, self.world)
         self.objective, self.optimizers = self.stage.objective, self.stage.optimizers
+        self.gradients = gradients_of(self.stage, self.task.runtime, self.noise)
+
+    def _note_uncaptured(self) -> None:
+        if self.task.runtime.cuda_graphs and (reason := obstacle(self.stage)) is not None:
+            self.note(f"phase `{self.stage.phase.name}` is trained without CUDA graphs: {reason}")
 
     def _announce(self, event: str) -> None:
         """Tell the present phase, and how many updates the run can come to."""

@@ -1,0 +1,188 @@
+"""Passes that are captured once for each shape of batch and replayed (CUDA graphs).
+
+A pass over a small batch is hundreds of small kernels, and a GPU computes them faster than the host can launch them. A
+graph is launched at once. It computes with the memory and the numbers that it was captured with, so that what changes
+from update to update has a place of its own, which is written before each replay: the batch, the weight of the KL, the
+number of sentences. Gradients add up in memory that stays; random numbers come from the generators as they are.
+"""
+
+import contextlib
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from seqvae.models.families import DRAWN_BY_REJECTION
+from seqvae.training import state as states
+from seqvae.training.gradients import Added, Gradients
+from seqvae.training.runtime import Runtime
+from seqvae.training.stage import Stage
+from seqvae.types import Batch, Terms
+
+MOST_SHAPES = 256
+"""Shapes whose passes are kept; then the one that was not used for longest is captured again where it comes back."""
+
+WARM_UP = 3
+"""Passes before a capture, in which libraries choose their kernels and take their workspaces."""
+
+
+@runtime_checkable
+class Recorder(Protocol):
+    """How passes are captured. What they compute meanwhile is thrown away."""
+
+    def warm_up(self, compute: Callable[[], Added]) -> None: ...
+
+    def capture(self, compute: Callable[[], Added]) -> tuple[Added, Callable[[], None]]:
+        """Where the results will lie, and what computes them into it."""
+
+
+class CudaRecorder:
+    """CUDA graphs that share one pool of memory: what one of them gives is used before another one is replayed.
+
+    ``generators`` beside the device's own are those that passes draw from.
+    """
+
+    def __init__(self, device: torch.device, generators: Sequence[torch.Generator]):
+        self._generators, self._stream = generators, torch.cuda.Stream(device)
+        self._pool = torch.cuda.graph_pool_handle()
+
+    def warm_up(self, compute: Callable[[], Added]) -> None:
+        current = torch.cuda.current_stream(self._stream.device)
+        self._stream.wait_stream(current)
+        with torch.cuda.stream(self._stream):
+            for _ in range(WARM_UP):
+                compute()
+        current.wait_stream(self._stream)
+
+    def capture(self, compute: Callable[[], Added]) -> tuple[Added, Callable[[], None]]:
+        graph = torch.cuda.CUDAGraph()
+        for generator in self._generators:
+            graph.register_generator_state(generator)
+        with torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
+            added = compute()
+        return added, graph.replay
+
+
+@dataclass(frozen=True)
+class _Pass:
+    """A captured pass: the batch that it reads, what it gives, and what replays it."""
+
+    batch: Batch
+    added: Added
+    replay: Callable[[], None]
+
+    def load(self, batch: Batch) -> None:
+        for own, given in zip(_tensors(self.batch), _tensors(batch), strict=True):
+            own.copy_(given, non_blocking=True)
+
+
+class CapturedGradients(Gradients):
+    """Gradients of a phase that has no `obstacle`."""
+
+    overwritten = True
+
+    def __init__(self, stage: Stage, runtime: Runtime, noise: torch.Generator, recorder: Recorder | None = None):
+        super().__init__(stage, runtime, noise)
+        self._recorder = recorder or CudaRecorder(runtime.device, [noise])
+        self._kept: OrderedDict[tuple[int | bool, ...], _Pass] = OrderedDict()
+        self._kl_weight, self._share = (torch.zeros((), device=runtime.device) for _ in range(2))
+        self._own: dict[nn.Parameter, Tensor] = {}
+        """The memory of the gradients, of those parameters that get one."""
+
+    def begin(self) -> None:
+        for parameter, gradient in self._own.items():
+            parameter.grad = gradient  # others may have let go of it meanwhile
+        for optimizer in self.stage.optimizers.values():
+            optimizer.zero_grad(set_to_none=False)
+
+    def add(self, batch: Batch, step: int, share: int | Tensor) -> Added:
+        self._kl_weight.fill_(self.stage.objective.kl_weight(step))
+        self._share.fill_(share)
+        shape = (*batch.tokens.shape, batch.labels is None)
+        found = self._kept.get(shape)
+        if found is None:
+            found = self._kept[shape] = self._captured(batch, step)
+            if len(self._kept) > MOST_SHAPES:
+                self._kept.popitem(last=False)
+        self._kept.move_to_end(shape)
+        found.load(batch)
+        found.replay()
+        return found.added
+
+    def _captured(self, batch: Batch, step: int) -> _Pass:
+        """A pass over batches of this shape."""
+        own = _copy(batch)
+        compute = partial(self._detached_pass, own, step)
+        with self._undone():
+            self._recorder.warm_up(compute)
+        if not self._own:
+            self._own = {p: torch.zeros_like(p) for p in self._parameters() if p.grad is not None}
+            self.begin()
+        with self._undone():
+            added, replay = self._recorder.capture(compute)
+        return _Pass(own, added, replay)
+
+    @contextlib.contextmanager
+    def _undone(self) -> Iterator[None]:
+        """Afterwards gradients, buffers and random states are as before."""
+        device, generators = self.runtime.device, {"noise": self.noise}
+        random = states.random_tensors(generators, device)
+        changing = [*self._own.values(), *self.stage.buffers()]
+        before = [tensor.clone() for tensor in changing]
+        try:
+            yield
+        finally:
+            for tensor, value in zip(changing, before, strict=True):
+                tensor.copy_(value)
+            states.restore_random(generators, random, device)
+
+    def _detached_pass(self, batch: Batch, step: int) -> Added:
+        # Autocast keeps copies of weights for other passes: none may be used here or be left behind.
+        with torch.autocast(self.runtime.device.type, enabled=False, cache_enabled=False):
+            added = self._pass(batch, step, self._share, self._kl_weight)
+        return replace(added, terms=_detached(added.terms))  # else a pass would hold on to the graph of another
+
+    def _parameters(self) -> Iterable[nn.Parameter]:
+        for optimizer in self.stage.optimizers.values():
+            for group in optimizer.param_groups:
+                yield from group["params"]
+
+
+def gradients_of(stage: Stage, runtime: Runtime, noise: torch.Generator) -> Gradients:
+    """Captured where the settings say so and the phase can be."""
+    captured = runtime.cuda_graphs and obstacle(stage) is None
+    return (CapturedGradients if captured else Gradients)(stage, runtime, noise)
+
+
+def obstacle(stage: Stage) -> str | None:
+    """Why the passes of a phase cannot be captured, if they cannot."""
+    for strategy in stage.objective.strategies:
+        if not strategy.capturable:
+            return f"`{strategy.name}` computes with numbers that change from update to update"
+    if stage.family in DRAWN_BY_REJECTION:
+        return f"codes of the posterior `{stage.family}` are drawn until they are accepted, which the host waits for"
+    return None
+
+
+def _tensors(batch: Batch) -> list[Tensor]:
+    return [tensor for tensor in (batch.tokens, batch.lengths, batch.rows, batch.labels) if tensor is not None]
+
+
+def _copy(batch: Batch) -> Batch:
+    labels = None if batch.labels is None else batch.labels.clone()
+    return Batch(tokens=batch.tokens.clone(), lengths=batch.lengths.clone(), rows=batch.rows.clone(), labels=labels)
+
+
+def _detached(terms: Terms) -> Terms:
+    return replace(
+        terms,
+        rec=terms.rec.detach(),
+        kl=terms.kl.detach(),
+        kl_dims=None if terms.kl_dims is None else terms.kl_dims.detach(),
+        z=terms.z.detach(),
+        q=None if terms.q is None else terms.q.detach(),
+    )
