@@ -11,7 +11,6 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -30,16 +29,6 @@ WARM_UP = 3
 """Passes before a capture, in which libraries choose their kernels and take their workspaces."""
 
 
-@runtime_checkable
-class Recorder(Protocol):
-    """How passes are captured. What they compute meanwhile is thrown away."""
-
-    def warm_up(self, compute: Callable[[], Added]) -> None: ...
-
-    def capture(self, compute: Callable[[], Added]) -> tuple[Added, Callable[[], None]]:
-        """Where the results will lie, and what computes them into it."""
-
-
 class CudaRecorder:
     """CUDA graphs that share one pool of memory: what one of them gives is used before another one is replayed.
 
@@ -51,6 +40,7 @@ class CudaRecorder:
         self._pool = torch.cuda.graph_pool_handle()
 
     def warm_up(self, compute: Callable[[], Added]) -> None:
+        """Passes that are thrown away."""
         current = torch.cuda.current_stream(self._stream.device)
         self._stream.wait_stream(current)
         with torch.cuda.stream(self._stream):
@@ -59,6 +49,7 @@ class CudaRecorder:
         current.wait_stream(self._stream)
 
     def capture(self, compute: Callable[[], Added]) -> tuple[Added, Callable[[], None]]:
+        """Where the results will lie, and what computes them into it."""
         graph = torch.cuda.CUDAGraph()
         for generator in self._generators:
             graph.register_generator_state(generator)
@@ -85,9 +76,9 @@ class CapturedGradients(Gradients):
 
     overwritten = True
 
-    def __init__(self, stage: Stage, runtime: Runtime, noise: torch.Generator, recorder: Recorder | None = None):
+    def __init__(self, stage: Stage, runtime: Runtime, noise: torch.Generator):
         super().__init__(stage, runtime, noise)
-        self._recorder = recorder or CudaRecorder(runtime.device, [noise])
+        self._recorder = CudaRecorder(runtime.device, [noise])
         self._kept: OrderedDict[tuple[int | bool, ...], _Pass] = OrderedDict()
         self._kl_weight, self._share = (torch.zeros((), device=runtime.device) for _ in range(2))
         self._own: dict[nn.Parameter, Tensor] = {}
