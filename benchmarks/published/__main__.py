@@ -63,6 +63,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--work", type=Path, help="the runs are kept here")
     parser.add_argument("--results", type=Path, help="what was found is kept here, with the page")
     parser.add_argument("--iw-samples", metavar="K", type=int, help="samples of the importance-weighted bound")
+    parser.add_argument("--iw-precision", choices=("fp32", "bf16"), help="bf16: in half the time, within 1e-5 of fp32")
     parser.add_argument("--steps", type=int, help="updates of each phase: to try the script out")
     parser.add_argument("--sentences", type=int, help="test sentences to measure: to try the script out")
     parser.add_argument("--page-only", action="store_true", help="train nothing, only write the page")
@@ -75,7 +76,9 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def _do(spec: Table, name: str, seed: int, results: Path, arguments: argparse.Namespace) -> None:
     """Train and measure one row with one seed, unless it is kept already; then keep its config and its curve."""
-    config = spec.config_of(name, seed, updates=arguments.steps, iw_samples=arguments.iw_samples)
+    config = spec.config_of(
+        name, seed, updates=arguments.steps, iw_samples=arguments.iw_samples, iw_precision=arguments.iw_precision
+    )
     run = arguments.work / arguments.table / name / f"seed-{seed}" / "run"
     kept = results / name / f"seed-{seed}"
     rounded = config.train.precision == "bf16" and not gains_from_bf16(choose_device(config.train.device))

@@ -77,6 +77,7 @@ def _lines(name: str, row: Row, done: Sequence[Done]) -> Iterator[list[str]]:
     if done:
         ks = sorted({each["report"]["iw_samples"] for each in done if each["report"]["iw_samples"]})
         told = "".join(f", k = {k}" for k in ks)
+        told += ", bounds in bf16" if any(each["report"].get("precision") == "bf16" for each in done) else ""
         seeds = f"{len(done)} seed{'s' if len(done) > 1 else ''}"
         hours = np.mean([each["seconds"]["wall"] for each in done]) / 3600
         yield [f"`{name}` ({seeds}{told})", *_cells(done), f"{hours:.2f}"]

@@ -39,8 +39,17 @@ class Table(_Model):
     split: Split = Field("test", description="what is measured: a choice is made on valid")
     figure: bool = Field(False, description="whether rate and distortion of the rows are drawn")
 
-    def config_of(self, name: str, seed: int, *, updates: int | None = None, iw_samples: int | None = None) -> Config:
-        """The whole config of one training; ``updates`` of each phase and samples of the bound where they are given."""
+    def config_of(
+        self,
+        name: str,
+        seed: int,
+        *,
+        updates: int | None = None,
+        iw_samples: int | None = None,
+        iw_precision: str | None = None,
+    ) -> Config:
+        """The whole config of one training; ``updates`` of each phase, and samples and precision of the bounds, where
+        they are given."""
         row = self.rows[name]
         config = Config.from_dict(self.base) if row.config is None else Config.from_yaml(row.config)
         changed = {"eval.iw_samples": self.base["eval"]["iw_samples"], **row.settings, "train.seed": seed}
@@ -48,6 +57,8 @@ class Table(_Model):
             changed |= {"train.steps": updates, "train.validate_every": updates}
         if iw_samples is not None:
             changed["eval.iw_samples"] = iw_samples
+        if iw_precision is not None:
+            changed["eval.precision"] = iw_precision
         return config.replace(**changed)
 
 

@@ -36,8 +36,8 @@ def test_every_row_of_a_table_can_be_trained(name):
         config = spec.config_of(row, 3)
         assert config.train.seed == 3
         assert config.eval.iw_samples == spec.base["eval"]["iw_samples"]
-        short = spec.config_of(row, 3, updates=7, iw_samples=11)
-        assert (short.train.steps, short.eval.iw_samples) == (7, 11)
+        short = spec.config_of(row, 3, updates=7, iw_samples=11, iw_precision="bf16")
+        assert (short.train.steps, short.eval.iw_samples, short.eval.precision) == (7, 11, "bf16")
 
 
 def test_rows_of_the_schedule_of_the_papers_differ_in_their_method_alone():
@@ -58,6 +58,12 @@ def test_several_seeds_give_mean_deviation_and_the_distance_to_the_published_fig
     assert "| *published* | 96.86 |  | 102.41 | 6.54 | 95.87 | 5.31 | 32 |" in text
     assert "PPL (IW) +0.64 against the published figure, within the bar of +1." in text
     assert "| 1.50 |" in text  # hours
+
+
+def test_bounds_in_bf16_are_said_to_be_so():
+    spec = read_table("ptb")
+    text = page("ptb", spec, every(spec, monotonic=[done("monotonic", precision="bf16")]))
+    assert "| `monotonic` (1 seed, k = 500, bounds in bf16) |" in text
 
 
 def test_a_number_beyond_its_bar_says_so_and_one_seed_has_the_error_of_its_sentences():
