@@ -85,8 +85,8 @@ class Clock:
 
 
 def _finish(config: Config, run: Path, clock: Clock) -> None:
-    """Begin the run, or go on with it; nothing where the training is over."""
-    finished = train(config, resume=run, observers=[clock]).finished
+    """Begin the run, or go on with it, how it is measured aside; nothing where the training is over."""
+    finished = train(config, resume=run, allow_change=["eval"], observers=[clock]).finished
     if not finished:
         clock.keep()
         raise SystemExit(f"stopped; the same command goes on with {run}")

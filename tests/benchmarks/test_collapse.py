@@ -271,7 +271,7 @@ def ask(tmp_path, monkeypatch):
     """Runs the script with a training and a measurement that are made up; the calls of the training."""
     calls = []
 
-    def train(config, *, resume, observers):
+    def train(config, *, resume, allow_change, observers):
         calls.append((resume.parent.parent.name, config.train.seed))
         for observe in observers:
             observe({"event": "valid"})

@@ -86,7 +86,7 @@ def test_a_trial_and_a_row_that_diverged_are_called_so():
 def test_what_is_kept_is_not_done_again_and_leaves_config_and_curve(tmp_path, monkeypatch):
     calls = []
 
-    def train(config, *, resume, observers):
+    def train(config, *, resume, allow_change, observers):
         calls.append(config.model.latent_dim)
         resume.mkdir(parents=True)
         event = {"event": "valid", "step": 7, "elbo_nats": 12.5, "rec_nats": 11.5, "kl_nats": 1.0}
@@ -105,6 +105,15 @@ def test_what_is_kept_is_not_done_again_and_leaves_config_and_curve(tmp_path, mo
     assert [len(some) for some in read_done(folder.parents[1], read_table("yelp_short")).values()] == [1, 0, 0, 0]
     with pytest.raises(SystemExit, match="was made with other config"):
         published.main([*asked, "--iw-samples", "3"])
+
+
+def test_a_trained_row_can_be_measured_otherwise(tmp_path):
+    asked = ["tiny_rate", "--rows", "target_2", "--steps", "3", "--sentences", "5", "--work", str(tmp_path / "w")]
+    for results, measuring in (("a", ["--iw-samples", "2"]), ("b", ["--iw-samples", "3", "--iw-precision", "bf16"])):
+        published.main([*asked, "--results", str(tmp_path / results), *measuring])
+    found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(tmp_path.glob("*/*/*/*/eval.json"))]
+    assert [(each["report"]["iw_samples"], each["report"]["precision"]) for each in found] == [(2, "fp32"), (3, "bf16")]
+    assert len(list(tmp_path.glob("w/*/*/*/run"))) == 1
 
 
 @pytest.mark.parametrize(("precision", "hardware", "rounded"), [
