@@ -43,8 +43,8 @@ class Watch:
     """No update that is not finite is applied: E501 is raised, and what it was is kept.
 
     On a CPU it is raised before the optimizers make their step. On a GPU the host does not wait for the answer: the
-    optimizers, which are fused there, leave the step out by themselves, and the error is raised at the next update, or
-    before anything is measured or saved.
+    optimizers leave the step out by themselves, and the error is raised at the next update, or before anything is
+    measured or saved. It waits where a method has an optimizer of its own that cannot leave a step out.
     """
 
     def __init__(self) -> None:
@@ -56,7 +56,7 @@ class Watch:
         """What the optimizers have to be told: nothing where the update is known to be finite."""
         self.settle(trainer)
         self._open = update
-        if update.finite.device.type in _LATER:
+        if update.finite.device.type in _LATER and trainer.stage.skips:
             return update.finite
         self.settle(trainer)
         return None

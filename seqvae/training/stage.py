@@ -105,6 +105,11 @@ class Stage:
                 return strategy.monitor
         return "rec" if self.objective.kl_weight(self.steps) == 0 else "elbo"
 
+    @property
+    def skips(self) -> bool:
+        """Whether every optimizer leaves out a step by itself where it is told so on the device: the fused ones do."""
+        return all(optimizer.defaults.get("fused") for optimizer in self.optimizers.values())
+
     def clip(self, loss: Tensor, clip_norm: float) -> Bool[Tensor, ""]:
         """Clip the gradients. Whether they and the loss are finite, on their device: the host need not wait."""
         norm = torch.nn.utils.clip_grad_norm_(self.main_parameters, clip_norm)
@@ -112,7 +117,7 @@ class Stage:
         return torch.isfinite(norm + loss + torch.nn.utils.get_total_norm(others))
 
     def apply(self, progress: Progress, finite: Bool[Tensor, ""] | None = None) -> None:
-        """Let every optimizer make its step; where ``finite`` is given and False, the fused ones leave it out."""
+        """Let every optimizer make its step; where ``finite`` is given (see `skips`) and False, they leave it out."""
         for group in self.optimizers["main"].param_groups:
             group["lr"] = self.learning_rate(progress)
         for optimizer in self.optimizers.values():

@@ -18,6 +18,8 @@ from seqvae.config import shipped_configs
 from seqvae.errors import SeqVAEError
 from seqvae.objectives import registry
 from seqvae.objectives.base import Strategy, StrategyConfig
+from seqvae.training import divergence
+from seqvae.training.stage import Stage
 
 TYPES = registry.strategy_types()
 VALUES = (0.5, 1, 2, 0, 0.1, "mean", True)
@@ -127,6 +129,27 @@ def test_a_run_that_was_stopped_goes_on_bit_by_bit(name, tmp_path):
     assert ends[0].progress == ends[1].progress
 
 
+@each
+def test_an_update_that_is_not_finite_changes_nothing_where_the_host_learns_of_it_later(name, tmp_path, monkeypatch):
+    """As on a GPU: the optimizers have to leave the step out, or the host has to wait."""
+    monkeypatch.setattr(divergence, "_LATER", {"cpu"})
+    changes, before, clip = {"train": {"steps": 5, "log_every": 100}}, [], Stage.clip
+    trainer = toy_trainer(tmp_path, phases=[phase_of(tmp_path, example(name), **changes)], **changes)
+
+    def not_finite(stage, loss, clip_norm):
+        finite = clip(stage, loss, clip_norm)
+        if trainer.progress.step < 2:
+            return finite
+        before.append((bytes_of(trainer.model), bytes_of(trainer.objective)))
+        return torch.tensor(False)
+
+    monkeypatch.setattr(Stage, "clip", not_finite)
+    with pytest.raises(SeqVAEError, match="not finite") as caught:
+        trainer.fit()
+    assert caught.value.code == "E501"
+    assert (bytes_of(trainer.model), bytes_of(trainer.objective)) == before[0]
+
+
 def refusal(configs: list[StrategyConfig]) -> str | None:
     try:
         registry.check_strategies(configs)
@@ -182,6 +205,8 @@ from typing import Literal
 from pydantic import Field
 
 from seqvae.objectives.base import Strategy, StrategyConfig
+from seqvae.training import divergence
+from seqvae.training.stage import Stage
 
 
 class HalvingConfig(StrategyConfig):
