@@ -153,7 +153,7 @@ def obstacle(stage: Stage) -> str | None:
     """Why the passes of a phase cannot be captured, if they cannot."""
     for strategy in stage.objective.strategies:
         if not strategy.capturable:
-            return f"`{strategy.name}` computes with numbers that change from update to update"
+            return f"`{strategy.name}` does not say that its passes can be replayed (`Strategy.capturable`)"
     if stage.family in DRAWN_BY_REJECTION:
         return f"codes of the posterior `{stage.family}` are drawn until they are accepted, which the host waits for"
     return None
