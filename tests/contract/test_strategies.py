@@ -205,8 +205,6 @@ from typing import Literal
 from pydantic import Field
 
 from seqvae.objectives.base import Strategy, StrategyConfig
-from seqvae.training import divergence
-from seqvae.training.stage import Stage
 
 
 class HalvingConfig(StrategyConfig):
