@@ -298,7 +298,8 @@ def _trials(rehearsal: Rehearsal, groups: Sequence[Plan], *, seconds: float) -> 
             found["train.threads=1"] = _pace(rehearsal, some, seconds / 3)
         finally:
             torch.set_num_threads(task.runtime.threads)
-    if task.runtime.device.type == "cuda" and not rehearsal.gradients.overwritten and obstacle(rehearsal.stage) is None:
+    capturable = not rehearsal.gradients.overwritten and obstacle(rehearsal.stage, task.runtime) is None
+    if task.runtime.device.type == "cuda" and capturable:
         found["train.cuda_graphs=true"] = _captured_pace(rehearsal, some, seconds / 3)
     size = "batch_size" if data.batch_tokens is None else "batch_tokens"
     for factor in (2, 4):

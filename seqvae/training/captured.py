@@ -7,10 +7,10 @@ number of sentences. Gradients add up in memory that stays; random numbers come 
 """
 
 import contextlib
+import functools
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -36,26 +36,37 @@ class CudaRecorder:
     """
 
     def __init__(self, device: torch.device, generators: Sequence[torch.Generator]):
-        self._generators, self._stream = generators, torch.cuda.Stream(device)
+        self._generators, self._stream = generators, _side_stream(device)
         self._pool = torch.cuda.graph_pool_handle()
 
     def warm_up(self, compute: Callable[[], Added]) -> None:
         """Passes that are thrown away."""
         current = torch.cuda.current_stream(self._stream.device)
         self._stream.wait_stream(current)
-        with torch.cuda.stream(self._stream):
-            for _ in range(WARM_UP):
-                compute()
-        current.wait_stream(self._stream)
+        try:
+            with torch.cuda.stream(self._stream):
+                for _ in range(WARM_UP):
+                    compute()
+        finally:
+            current.wait_stream(self._stream)
 
     def capture(self, compute: Callable[[], Added]) -> tuple[Added, Callable[[], None]]:
         """Where the results will lie, and what computes them into it."""
-        graph = torch.cuda.CUDAGraph()
-        for generator in self._generators:
-            graph.register_generator_state(generator)
-        with torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
-            added = compute()
+        device = self._stream.device
+        # A capture that fails may leave its stream the current one: the outer block takes that back.
+        with torch.cuda.device(device), torch.cuda.stream(torch.cuda.current_stream(device)):
+            graph = torch.cuda.CUDAGraph()
+            for generator in self._generators:
+                graph.register_generator_state(generator)
+            with torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
+                added = compute()
         return added, graph.replay
+
+
+@functools.cache
+def _side_stream(device: torch.device) -> torch.cuda.Stream:
+    """One for all captures: libraries keep a workspace for each stream that they have seen."""
+    return torch.cuda.Stream(device)
 
 
 @dataclass(frozen=True)
@@ -90,6 +101,12 @@ class CapturedGradients(Gradients):
         for optimizer in self.stage.optimizers.values():
             optimizer.zero_grad(set_to_none=False)
 
+    def let_go(self) -> bool:
+        had = bool(self._kept)
+        self._kept.clear()
+        self._recorder = CudaRecorder(self.runtime.device, [self.noise])  # with a pool of its own
+        return had
+
     def add(self, batch: Batch, step: int, share: int | Tensor) -> Added:
         self._kl_weight.fill_(self.stage.objective.kl_weight(step))
         self._share.fill_(share)
@@ -107,14 +124,16 @@ class CapturedGradients(Gradients):
     def _captured(self, batch: Batch, step: int) -> _Pass:
         """A pass over batches of this shape."""
         own = _copy(batch)
-        compute = partial(self._detached_pass, own, step)
+        compute = functools.partial(self._detached_pass, own, step)
+        if not self._own:
+            for parameter in self._parameters():
+                parameter.grad = None  # of an earlier phase: not all of them need get one here
         with self._undone():
             self._recorder.warm_up(compute)
         if not self._own:
             self._own = {p: torch.zeros_like(p) for p in self._parameters() if p.grad is not None}
             self.begin()
-        with self._undone():
-            added, replay = self._recorder.capture(compute)
+        added, replay = self._recorder.capture(compute)
         return _Pass(own, added, replay)
 
     @contextlib.contextmanager
@@ -145,17 +164,23 @@ class CapturedGradients(Gradients):
 
 def gradients_of(stage: Stage, runtime: Runtime, noise: torch.Generator) -> Gradients:
     """Captured where the settings say so and the phase can be."""
-    captured = runtime.cuda_graphs and obstacle(stage) is None
+    captured = runtime.cuda_graphs and obstacle(stage, runtime) is None
     return (CapturedGradients if captured else Gradients)(stage, runtime, noise)
 
 
-def obstacle(stage: Stage) -> str | None:
+def obstacle(stage: Stage, runtime: Runtime) -> str | None:
     """Why the passes of a phase cannot be captured, if they cannot."""
     for strategy in stage.objective.strategies:
         if not strategy.capturable:
             return f"`{strategy.name}` does not say that its passes can be replayed (`Strategy.capturable`)"
-    if stage.family in DRAWN_BY_REJECTION:
-        return f"codes of the posterior `{stage.family}` are drawn until they are accepted, which the host waits for"
+    config = stage.model.config
+    if config.latent_dim > 0 and config.posterior.family in DRAWN_BY_REJECTION:
+        family = config.posterior.family
+        return f"codes of the posterior `{family}` are drawn until they are accepted, which the host waits for"
+    if any(isinstance(each, nn.RNNBase) and each.num_layers > 1 and each.dropout > 0 for each in stage.model.modules()):
+        return "the dropout between recurrent layers is cuDNN's, which keeps its random state to itself"
+    if runtime.deterministic:
+        return "with `train.deterministic`, some operations wait for the host"
     return None
 
 

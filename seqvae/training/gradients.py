@@ -33,6 +33,10 @@ class Gradients:
         for optimizer in self.stage.optimizers.values():
             optimizer.zero_grad(set_to_none=True)
 
+    def let_go(self) -> bool:
+        """Give back the memory that only speed asks for; whether there was any."""
+        return False
+
     def add(self, batch: Batch, step: int, share: int | Tensor) -> Added:
         """A forward and a backward pass; gradients are those of the summed loss over ``share``."""
         return self._pass(batch, step, share)

@@ -81,9 +81,11 @@ def within_memory(trainer: "Trainer", batches: Sequence[Batch], compute: Callabl
             if trainer.world.size > 1 or not is_out_of_memory(error):
                 raise
         # Out of the handler: what the error holds on to is what filled the memory.
+        had_more = trainer.gradients.let_go()
         _release(trainer.model, device)
-        largest = max(given, key=lambda batch: batch.tokens.numel())
-        _cut_to(trainer, len(largest) // 2 * largest.tokens.shape[1], largest, trainer.stage)
+        if not had_more:
+            largest = max(given, key=lambda batch: batch.tokens.numel())
+            _cut_to(trainer, len(largest) // 2 * largest.tokens.shape[1], largest, trainer.stage)
         states.restore_random({"noise": trainer.noise}, random, device)
 
 

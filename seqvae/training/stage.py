@@ -49,7 +49,7 @@ class Stage:
     """
 
     def __init__(self, phase: Phase, model: SeqVAE, epoch_steps: int, world: World | None = None):
-        self.phase, self.epoch_steps, self._model = phase, epoch_steps, model
+        self.phase, self.epoch_steps, self.model = phase, epoch_steps, model
         self._world = world or World()
         self.steps = phase.total_steps(epoch_steps)
         strategies = phase.build_strategies()
@@ -83,17 +83,12 @@ class Stage:
 
     def buffers(self) -> list[Tensor]:
         """What a pass may change beside the gradients: running averages of the model and of the strategies."""
-        return [*self._model.buffers(), *self.objective.buffers()]
-
-    @property
-    def family(self) -> str | None:
-        """That of the posterior; None for a language model."""
-        return self._model.config.posterior.family if self._model.latent_dim > 0 else None
+        return [*self.model.buffers(), *self.objective.buffers()]
 
     @property
     def noiseless(self) -> bool:
         """Whether the phase trains a plain autoencoder: z is the posterior mean. A language model has no z."""
-        return self._model.latent_dim > 0 and self.objective.noise_scale(self.steps) == 0
+        return self.model.latent_dim > 0 and self.objective.noise_scale(self.steps) == 0
 
     @property
     def monitor(self) -> str:
@@ -151,7 +146,7 @@ class Stage:
             found["iw_nats"] = float(sum(sums)) / len(store)
         if any("mi" in strategy.measures for strategy in self.objective.strategies):
             found["mi_nats"] = None
-            if self._model.latent_dim > 0 and not self.noiseless:
+            if self.model.latent_dim > 0 and not self.noiseless:
                 nats = mutual_information(encode_split(model, store, seed=seed, mi_sentences=_MI_SENTENCES)).nats
                 found["mi_nats"] = float(self._world.gather(torch.tensor([nats], dtype=torch.float64))[0])
         return found

@@ -170,7 +170,7 @@ class Trainer:
         self.gradients = gradients_of(self.stage, self.task.runtime, self.noise)
 
     def _note_uncaptured(self) -> None:
-        if self.task.runtime.cuda_graphs and (reason := obstacle(self.stage)) is not None:
+        if self.task.runtime.cuda_graphs and (reason := obstacle(self.stage, self.task.runtime)) is not None:
             self.note(f"phase `{self.stage.phase.name}` is trained without CUDA graphs: {reason}")
 
     def _announce(self, event: str) -> None:
@@ -256,6 +256,7 @@ class Trainer:
         self.progress = checkpoint.progress
         self._build_stage()
         self._announce("resume")
+        self._note_uncaptured()
         snapshot.put_back(self, checkpoint)
 
     def _go_back(self, checkpoint: states.Checkpoint) -> None:
