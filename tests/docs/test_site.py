@@ -113,7 +113,8 @@ def numbers_of(line: str) -> list[str]:
     ("page", "mark"), [("cures.md", "| `"), ("results.md", "| **ours**"), ("results.md", "| `tiny.yaml`")]
 )
 def test_numbers_that_are_quoted_stand_on_the_page_they_come_from(page, mark):
-    results = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "benchmarks/results").glob("*.md")}
+    folder = ROOT / "benchmarks/results"
+    results = {path.relative_to(folder).as_posix(): path.read_text(encoding="utf-8") for path in folder.rglob("*.md")}
     lines = [line for line in (DOCS / page).read_text(encoding="utf-8").splitlines() if line.startswith(mark)]
     assert lines
     for line in lines:
@@ -122,7 +123,8 @@ def test_numbers_that_are_quoted_stand_on_the_page_they_come_from(page, mark):
             sources = [row for row in results["collapse.md"].splitlines() if row.startswith(line[: line.index("|", 2)])]
             assert any(all(f"| {cell} |" in row for cell in cells) for row in sources), line
         else:
-            source = results["ptb-run.md" if "ours" in line else "tiny.md"]
+            named = re.search(r"\(\.\./benchmarks/results/(.+?\.md)\)", line)
+            source = results["tiny.md" if named is None else named[1]]
             assert [number for number in numbers_of(line) if number not in source] == []
 
 
