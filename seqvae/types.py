@@ -11,6 +11,7 @@ Every log-quantity is in nats and fp32. One glossary: ``mean``, ``logvar``, ``z`
 over the tokens of a sentence), ``kl`` (KL(q(z|x) || p(z))), ``elbo`` (reported as -ELBO = rec + kl), ``nll``.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
@@ -40,9 +41,22 @@ class Batch:
 
     def to(self, device: torch.device | str) -> "Batch":
         """The same batch on ``device`` (asynchronous where the memory is pinned)."""
-        labels = None if self.labels is None else self.labels.to(device, non_blocking=True)
-        tokens, lengths, rows = (t.to(device, non_blocking=True) for t in (self.tokens, self.lengths, self.rows))
-        return Batch(tokens=tokens, lengths=lengths, rows=rows, labels=labels)
+        return self._with_each(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def clone(self) -> "Batch":
+        """The same batch in memory of its own."""
+        return self._with_each(torch.clone)
+
+    def copy_(self, other: "Batch") -> None:
+        """Take over the sentences of a batch of the same shapes (asynchronous where the memory is pinned)."""
+        for name, tensor in self._tensors().items():
+            tensor.copy_(getattr(other, name), non_blocking=True)
+
+    def _with_each(self, change: Callable[[Tensor], Tensor]) -> "Batch":
+        return replace(self, **{name: change(tensor) for name, tensor in self._tensors().items()})
+
+    def _tensors(self) -> dict[str, Tensor]:
+        return {name: tensor for name, tensor in vars(self).items() if tensor is not None}
 
     def with_tokens(self, tokens: Int[Tensor, "B T2"], lengths: Int[Tensor, " B"] | None = None) -> "Batch":
         """The same sentences (rows, labels) with other tokens: what a corruption returns."""

@@ -77,10 +77,6 @@ class _Pass:
     added: Added
     replay: Callable[[], None]
 
-    def load(self, batch: Batch) -> None:
-        for own, given in zip(_tensors(self.batch), _tensors(batch), strict=True):
-            own.copy_(given, non_blocking=True)
-
 
 class CapturedGradients(Gradients):
     """Gradients of a phase that has no `obstacle`."""
@@ -117,13 +113,13 @@ class CapturedGradients(Gradients):
             if len(self._kept) > MOST_SHAPES:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(shape)
-        found.load(batch)
+        found.batch.copy_(batch)
         found.replay()
         return found.added
 
     def _captured(self, batch: Batch, step: int) -> _Pass:
         """A pass over batches of this shape."""
-        own = _copy(batch)
+        own = batch.clone()
         compute = functools.partial(self._detached_pass, own, step)
         if not self._own:
             for parameter in self._parameters():
@@ -182,15 +178,6 @@ def obstacle(stage: Stage, runtime: Runtime) -> str | None:
     if runtime.deterministic:
         return "with `train.deterministic`, some operations wait for the host"
     return None
-
-
-def _tensors(batch: Batch) -> list[Tensor]:
-    return [tensor for tensor in (batch.tokens, batch.lengths, batch.rows, batch.labels) if tensor is not None]
-
-
-def _copy(batch: Batch) -> Batch:
-    labels = None if batch.labels is None else batch.labels.clone()
-    return Batch(tokens=batch.tokens.clone(), lengths=batch.lengths.clone(), rows=batch.rows.clone(), labels=labels)
 
 
 def _detached(terms: Terms) -> Terms:

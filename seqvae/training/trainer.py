@@ -161,7 +161,6 @@ class Trainer:
         self.average.restart(self.model)
         self._build_stage()
         self._announce("phase")
-        self._note_uncaptured()
 
     def _build_stage(self) -> None:
         epoch_steps = -(-len(self.task.plan(0)) // self.config.accumulate)
@@ -169,16 +168,14 @@ class Trainer:
         self.objective, self.optimizers = self.stage.objective, self.stage.optimizers
         self.gradients = gradients_of(self.stage, self.task.runtime, self.noise)
 
-    def _note_uncaptured(self) -> None:
-        if self.task.runtime.cuda_graphs and (reason := obstacle(self.stage, self.task.runtime)) is not None:
-            self.note(f"phase `{self.stage.phase.name}` is trained without CUDA graphs: {reason}")
-
     def _announce(self, event: str) -> None:
-        """Tell the present phase, and how many updates the run can come to."""
+        """Tell the present phase, how many updates the run can come to, and what is not done as asked for."""
         phases, progress = self.task.phases, self.progress
         ahead = sum(phase.total_steps(self.stage.epoch_steps) for phase in phases[progress.phase :])
         total = progress.step - progress.phase_step + ahead
         self._emit(event, name=self.stage.phase.name, phases=len(phases), steps=self.stage.steps, total_steps=total)
+        if self.task.runtime.cuda_graphs and (reason := obstacle(self.stage, self.task.runtime)) is not None:
+            self.note(f"phase `{self.stage.phase.name}` is trained without CUDA graphs: {reason}")
 
     def _end_phase(self) -> None:
         """Go on from the best weights of this phase: to the next one, or to the end."""
@@ -256,7 +253,6 @@ class Trainer:
         self.progress = checkpoint.progress
         self._build_stage()
         self._announce("resume")
-        self._note_uncaptured()
         snapshot.put_back(self, checkpoint)
 
     def _go_back(self, checkpoint: states.Checkpoint) -> None:
