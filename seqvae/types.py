@@ -120,10 +120,14 @@ class Terms:
     """Predicted tokens of each sentence: EOS counted, BOS not."""
     kl_estimated: bool = False
     """Whether ``kl`` is a Monte-Carlo mean over ``z``, for want of a closed form."""
+    known_log_q: Float[Tensor, "S B"] | None = None
+    """``log_q`` where it was found already."""
 
     @property
     def log_q(self) -> Float[Tensor, "S B"]:
         """log q(z|x) at the samples."""
+        if self.known_log_q is not None:
+            return self.known_log_q
         return torch.zeros_like(self.rec) if self.q is None else self.q.log_prob(self.z)
 
     @property

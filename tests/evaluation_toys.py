@@ -82,7 +82,7 @@ class LinearGaussian(nn.Module):
         mean = self.x[batch.rows] @ self.weight / self.variance / precision
         return GaussianPosterior(mean + self.shift, (self.widen / precision).log().expand_as(mean))
 
-    def terms(self, batch, samples=1, *, q=None, z=None, generator=None):
+    def terms(self, batch, samples=1, *, q=None, z=None, log_q=None, generator=None):
         q = self.encode(batch) if q is None else q
         z = q.rsample(samples, generator) if z is None else z
         residual = (self.x[batch.rows] - z @ self.weight.T).square().sum(-1)

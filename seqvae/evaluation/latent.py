@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from seqvae.data.store import TokenStore
-from seqvae.evaluation.passes import batches, evaluating, one_code, row_seed, standard_error
+from seqvae.evaluation.passes import batches, draw_by_row, evaluating, row_seed, standard_error
 from seqvae.types import Posterior, Prior
 
 ACTIVE_VARIANCE = 0.01
@@ -81,6 +81,8 @@ class SplitCodes:
 
     z: Float[Tensor, "R Z"]
     """One code per sentence, in the order of the store."""
+    log_q: Float[Tensor, " R"] | None
+    """log q(z|x) of each code under its own posterior, in nats; None for a noiseless autoencoder."""
     posteriors: list[Posterior] = field(repr=False)
     """q(z|x) of the sentences ``rows``, in pieces."""
     rows: list[Int[np.ndarray, " _"]] = field(repr=False)
@@ -90,7 +92,14 @@ class SplitCodes:
 
     def own(self) -> Float[Tensor, "N Z"]:
         """The codes of the sentences that ``posteriors`` holds, in their order."""
-        return torch.cat([self.z[torch.from_numpy(rows)] for rows in self.rows])
+        return self.z[self._own_rows()]
+
+    def own_log_q(self) -> Float[Tensor, " N"]:
+        """``log_q`` of the same."""
+        return self.log_q[self._own_rows()]
+
+    def _own_rows(self) -> Int[Tensor, " N"]:
+        return torch.from_numpy(np.concatenate(self.rows))
 
 
 def encode_split(
@@ -106,7 +115,7 @@ def encode_split(
 
     At most `COSTLY_SENTENCES` of a family whose density takes many passes.
     """
-    z = torch.zeros(len(store), model.latent_dim)
+    z, log_q = torch.zeros(len(store), model.latent_dim), None if noiseless else torch.zeros(len(store))
     kept = np.zeros(len(store), dtype=bool)
     posteriors, kept_rows, moments = [], [], RunningMoments(model.latent_dim)
     with evaluating(model):
@@ -116,13 +125,19 @@ def encode_split(
                 at_most = min(mi_sentences, COSTLY_SENTENCES) if q.costly_density else mi_sentences
                 kept[subset(len(store), at_most, seed)] = True
             moments.add(q)
-            z[torch.from_numpy(rows)] = one_code(q, rows, seed, noiseless=noiseless).float().cpu()
+            places = torch.from_numpy(rows)
+            if noiseless:
+                z[places] = q.mean.float().cpu()
+            else:
+                draw = draw_by_row(q, 1, rows, seed)
+                z[places], log_q[places] = draw.z[0].float().cpu(), draw.log_q[0].float().cpu()
             if kept[rows].any():
                 posteriors.append(q[torch.from_numpy(np.flatnonzero(kept[rows])).to(q.mean.device)])
                 kept_rows.append(rows[kept[rows]])
     active = moments.active_units()
     variances = None if active is None else moments.variance().tolist()
-    return SplitCodes(z=z, posteriors=posteriors, rows=kept_rows, active_units=active, unit_variances=variances)
+    units = {"active_units": active, "unit_variances": variances}
+    return SplitCodes(z=z, log_q=log_q, posteriors=posteriors, rows=kept_rows, **units)
 
 
 def subset(count: int, at_most: int, seed: int) -> Int[np.ndarray, " R"]:
@@ -154,13 +169,9 @@ def mutual_information(codes: SplitCodes, prior: Prior | None = None) -> MutualI
     The same samples give the marginal KL = E log q(z) - E log p(z), so that the two sum to the KL at these samples
     exactly. Where MI is near its ceiling ln N it is too small, and the marginal KL too large by as much.
     """
-    z = codes.own()
-    with torch.no_grad():
-        pieces = z.split([len(rows) for rows in codes.rows])
-        own = torch.cat(
-            [q.log_prob(some.to(q.mean)[None])[0] for some, q in zip(pieces, codes.posteriors, strict=True)]
-        )
-    own, together = own.cpu().double().numpy(), log_aggregate(codes, z).double().numpy()
+    z, own = codes.own(), codes.own_log_q().double().numpy()
+    # No less than the sentence's own part of it, which is known from the drawing; found again it may be lost.
+    together = np.maximum(log_aggregate(codes, z).double().numpy(), own - math.log(len(z)))
     values = own - together
     found = {"nats": float(values.mean()), "se": standard_error(values)}
     if prior is not None:

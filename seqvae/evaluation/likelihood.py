@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from seqvae.data.store import TokenStore
 from seqvae.errors import SeqVAEError
 from seqvae.evaluation.latent import RunningMoments
-from seqvae.evaluation.passes import batches, evaluating, one_code, row_seed, rsample_by_row
+from seqvae.evaluation.passes import Draw, batches, draw_by_row, evaluating, row_seed
 from seqvae.types import Batch, Posterior
 
 OnProgress = Callable[[int, int], None]
@@ -80,7 +80,7 @@ def elbo_and_iw(
     with evaluating(model):
         for rows, batch in batches(model, store, batch_tokens=max(1, budget), rank=rank, world=world):
             q = model.encode(batch)
-            blocks = None if q is None else _blocks(q, samples, rows + first_row, seed)
+            blocks = None if q is None else draws_in_blocks(q, samples, rows + first_row, seed)
             with torch.autocast(batch.tokens.device.type, torch.bfloat16, enabled=bf16):
                 found, dims, counts = _weigh(model, batch, q, blocks, batch_tokens)
             for name, values in found.items():
@@ -105,21 +105,21 @@ def elbo_and_iw(
     )
 
 
-def _blocks(q: Posterior, samples: int, rows: Int[np.ndarray, " B"], seed: int) -> Iterator[Float[Tensor, "S B Z"]]:
+def draws_in_blocks(q: Posterior, samples: int, rows: Int[np.ndarray, " B"], seed: int) -> Iterator[Draw]:
     """The samples of each sentence, at most `_NOISE_ELEMENTS` of each at once.
 
     The size of a block depends on Z alone and its noise on (seed, row, block), never on the company of a sentence.
     """
     size = max(1, _NOISE_ELEMENTS // q.mean.shape[1])
     for start in range(0, samples, size):
-        yield rsample_by_row(q, min(size, samples - start), rows, seed if start == 0 else row_seed(seed, start))
+        yield draw_by_row(q, min(size, samples - start), rows, seed if start == 0 else row_seed(seed, start))
 
 
 def _weigh(
     model: nn.Module,
     batch: Batch,
     q: Posterior | None,
-    blocks: Iterator[Float[Tensor, "S B Z"]] | None,
+    blocks: Iterator[Draw] | None,
     batch_tokens: int,
 ) -> tuple[dict[str, Float[Tensor, " B"]], Float[Tensor, "B Z"] | None, Int[Tensor, " B"]]:
     """One batch: rec, kl, iw and analytic kl (if any) by sentence in fp64, kl by dimension, and predicted tokens."""
@@ -132,10 +132,10 @@ def _weigh(
     rec = kl = torch.zeros(len(batch), dtype=torch.float64)
     log_sum, samples = torch.full_like(rec, -math.inf), 0
     for part in (part for block in blocks for part in block.split(together)):
-        terms = model.terms(batch, samples=len(part), q=q, z=part)
+        terms = model.terms(batch, q=q, z=part.z, log_q=part.log_q)
         nll = terms.rec.cpu().double()
         ratio = terms.log_q.cpu().double() - terms.log_p.cpu().double()
-        rec, kl, samples = rec + nll.sum(0), kl + ratio.sum(0), samples + len(part)
+        rec, kl, samples = rec + nll.sum(0), kl + ratio.sum(0), samples + len(nll)
         log_sum = torch.logaddexp(log_sum, torch.logsumexp(-nll - ratio, dim=0))
     iw = math.log(samples) - log_sum
     found = {"rec": rec / samples, "kl": kl / samples, "iw": iw}
@@ -164,11 +164,15 @@ def quick_metrics(
     with evaluating(model):
         for rows, batch in batches(model, store, batch_tokens=batch_tokens, rank=rank, world=world):
             q = model.encode(batch)
+            if q is not None:
+                moments.add(q)
             if q is None:
                 terms = model.terms(batch)
+            elif noiseless:
+                terms = model.terms(batch, q=q, z=q.mean[None])
             else:
-                terms = model.terms(batch, q=q, z=one_code(q, rows, seed, noiseless=noiseless)[None])
-                moments.add(q)
+                draw = draw_by_row(q, 1, rows, seed)
+                terms = model.terms(batch, q=q, z=draw.z, log_q=draw.log_q)
             found = (terms.rec.cpu().double().sum(), terms.kl.cpu().double().sum(), terms.tokens.sum().cpu())
             sums += torch.stack([*found, torch.tensor(len(rows))])
     shares = gather(torch.cat([sums, moments.packed()]))
@@ -205,7 +209,7 @@ def log_probs_at(model: nn.Module, store: TokenStore, z: Float[Tensor, "M Z"]) -
     """log p(x|z) in nats of each of N sentences given each of M codes, whosever they are."""
     found = np.zeros((len(store), len(z)))
     with evaluating(model):
-        for rows, batch in batches(model, store, batch_tokens=16_384 // len(z)):
+        for rows, batch in batches(model, store, batch_tokens=16_384 // max(1, len(z))):
             codes = z.to(model.device)[:, None].expand(-1, len(batch), -1)
             found[rows] = -model.terms(batch, q=model.encode(batch), z=codes).rec.T.cpu().double().numpy()
     return found

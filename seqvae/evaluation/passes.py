@@ -6,6 +6,7 @@ In this package ``R`` is the number of sentences of the whole split, in the orde
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -54,23 +55,39 @@ def row_seed(seed: int, row: int | str) -> int:
     return int.from_bytes(digest, "little") >> 1
 
 
-def rsample_by_row(q: Posterior, samples: int, rows: Int[np.ndarray, " B"], seed: int) -> Float[Tensor, "S B Z"]:
+class Draw(NamedTuple):
+    """Samples of q(z|x), and their log-density in nats."""
+
+    z: Float[Tensor, "S B Z"]
+    log_q: Float[Tensor, "S B"]
+
+    def split(self, size: int) -> "list[Draw]":
+        """At most ``size`` of the samples each."""
+        return [Draw(*parts) for parts in zip(self.z.split(size), self.log_q.split(size), strict=True)]
+
+
+def draw_by_row(q: Posterior, samples: int, rows: Int[np.ndarray, " B"], seed: int) -> Draw:
     """Samples of each q(z|x) from a generator of its own, seeded by (seed, row).
 
     The noise of a sentence therefore depends neither on its batch nor on the order of the batches, and the global
-    random state is left alone. It works for every family, since it only needs ``q[i:i+1].rsample``.
+    random state is left alone. It works for every family, since it only needs ``q[i:i+1].rsample``. A density that is
+    costly to find afterwards is taken from the drawing, which knows it exactly.
     """
     generator = torch.Generator(device=q.mean.device)
-    drawn = []
+    drawn, known = [], []
     for i, row in enumerate(rows.tolist()):
         generator.manual_seed(row_seed(seed, row))
-        drawn.append(q[i : i + 1].rsample(samples, generator))
-    return torch.cat(drawn, dim=1)
+        own = q[i : i + 1]
+        drawn.append(own.rsample(samples, generator))
+        if q.costly_density:
+            known.append(own.log_prob(drawn[-1]))
+    z = torch.cat(drawn, dim=1)
+    return Draw(z, torch.cat(known, dim=1) if known else q.log_prob(z))
 
 
 def one_code(q: Posterior, rows: Int[np.ndarray, " B"], seed: int, *, noiseless: bool) -> Float[Tensor, "B Z"]:
     """One code per sentence: the mean of a noiseless autoencoder, otherwise one posterior sample."""
-    return q.mean if noiseless else rsample_by_row(q, 1, rows, seed)[0]
+    return q.mean if noiseless else draw_by_row(q, 1, rows, seed).z[0]
 
 
 def standard_error(values: Float[np.ndarray, " R"]) -> float | None:

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from seqvae.data.tokenizers import Tokenizer
 from seqvae.errors import SeqVAEError
-from seqvae.evaluation.passes import evaluating, row_seed, rsample_by_row
+from seqvae.evaluation.likelihood import draws_in_blocks
+from seqvae.evaluation.passes import evaluating, one_code, row_seed
 from seqvae.generation.gaps import FIRST, GappedText, Shape, starters
 from seqvae.types import BOS, EOS, PAD, UNK, Batch
 
@@ -150,10 +151,8 @@ class _Search:
         return found
 
     def _draw(self, batch: Batch, turn: int) -> Float[Tensor, "B Z"]:
-        q = self.model.encode(batch)
-        if self.noiseless:
-            return q.mean
-        return rsample_by_row(q, 1, np.arange(len(batch)), row_seed(self.seed, f"turn {turn}"))[0]
+        q, seed = self.model.encode(batch), row_seed(self.seed, f"turn {turn}")
+        return one_code(q, np.arange(len(batch)), seed, noiseless=self.noiseless)
 
     def score(self, sentences: Sequence[tuple[int, ...]]) -> Float[np.ndarray, " N"]:
         """In nats; the noise of each is that of the first sentence of `score_sentences`."""
@@ -167,9 +166,10 @@ class _Search:
             terms = model.terms(batch, q=q, z=None if q is None else q.mean[None])
             return terms.rec[0].cpu().double().numpy()
         samples, log_sum = self.config.iw_samples, torch.full((len(batch),), -math.inf, dtype=torch.float64)
-        draws = rsample_by_row(q, samples, np.zeros(len(batch), np.int64), self.seed)
-        for z in draws.split(max(1, _TOGETHER // batch.tokens.numel())):
-            terms = model.terms(batch, q=q, z=z)
+        together = max(1, _TOGETHER // batch.tokens.numel())
+        blocks = draws_in_blocks(q, samples, np.zeros(len(batch), np.int64), self.seed)
+        for draw in (part for block in blocks for part in block.split(together)):
+            terms = model.terms(batch, q=q, z=draw.z, log_q=draw.log_q)
             log_weights = terms.log_p.cpu().double() - terms.log_q.cpu().double() - terms.rec.cpu().double()
             log_sum = torch.logaddexp(log_sum, torch.logsumexp(log_weights, 0))
         return (math.log(samples) - log_sum).numpy()

@@ -180,22 +180,27 @@ class SeqVAE(nn.Module):
         *,
         q: Posterior | None = None,
         z: Float[Tensor, "S B Z"] | None = None,
+        log_q: Float[Tensor, "S B"] | None = None,
         inputs: Batch | None = None,
         alike: bool = True,
         generator: torch.Generator | None = None,
     ) -> Terms:
         """Reconstruction and KL of each sentence under ``samples`` draws of z.
 
-        ``q`` and ``z`` are used as given, else made here; ``inputs`` is what the decoder reads in place of ``batch``
-        (word dropout), while the targets stay those of ``batch``; ``alike``: the loss will weigh every ``rec`` alike
-        (see `token_nll`). Where the KL has no closed form it is the mean of log q(z|x) - log p(z) over the draws.
+        ``q`` and ``z`` are used as given, else made here, and so is ``log_q``, the log-density of ``z``; ``inputs`` is
+        what the decoder reads in place of ``batch`` (word dropout), while the targets stay those of ``batch``;
+        ``alike``: the loss will weigh every ``rec`` alike (see `token_nll`). Where the KL has no closed form it is the
+        mean of log q(z|x) - log p(z) over the draws.
         """
         q = self.encode(batch) if q is None else q
-        kl, kl_dims, closed = torch.zeros(len(batch), device=self.device), None, None
+        kl, kl_dims, estimated = torch.zeros(len(batch), device=self.device), None, False
         if q is not None:
             z = q.rsample(samples, generator) if z is None else z
             closed = q.kl(self.prior)
-            kl, kl_dims = ((q.log_prob(z) - self.prior.log_prob(z)).mean(0), None) if closed is None else closed
+            if closed is None:
+                log_q = q.log_prob(z) if log_q is None else log_q
+                closed, estimated = ((log_q - self.prior.log_prob(z)).mean(0), None), True
+            kl, kl_dims = closed
         elif z is None:
             z = torch.zeros(samples, len(batch), 0, device=self.device)
         read = batch.tokens if inputs is None else inputs.tokens
@@ -204,8 +209,9 @@ class SeqVAE(nn.Module):
             rec=rec,
             kl=kl,
             kl_dims=kl_dims,
-            kl_estimated=q is not None and closed is None,
+            kl_estimated=estimated,
             z=z,
+            known_log_q=log_q,
             q=q,
             prior=self.prior,
             tokens=batch.lengths - 1,

@@ -186,6 +186,7 @@ def _detached(terms: Terms) -> Terms:
         rec=terms.rec.detach(),
         kl=terms.kl.detach(),
         kl_dims=None if terms.kl_dims is None else terms.kl_dims.detach(),
+        known_log_q=None if terms.known_log_q is None else terms.known_log_q.detach(),
         z=terms.z.detach(),
         q=None if terms.q is None else terms.q.detach(),
     )

@@ -10,9 +10,12 @@ from model_toys import batch_of, spread, tiny_vae
 
 from seqvae import gaussian
 from seqvae.config import Config
+from seqvae.data.batching import collate
 from seqvae.errors import SeqVAEError
 from seqvae.evaluation import latent
 from seqvae.evaluation.latent import encode_split, mutual_information
+from seqvae.evaluation.likelihood import elbo_and_iw, quick_metrics
+from seqvae.evaluation.passes import draw_by_row
 from seqvae.models.masked import MaskedNetwork
 from seqvae.models.posterior_iaf import IAFHead, IAFPosteriorConfig
 from seqvae.models.prior_standard import StandardPrior
@@ -170,6 +173,33 @@ def test_it_has_one_code_for_a_sentence_and_no_moments():
     torch.testing.assert_close(q.mean, q.flow(q.base_mean[None], q.context)[0][0])
     assert q.std is None
     assert q.kl(StandardPrior(3)) is None
+
+
+def sharp_vae():
+    """A flow with gates of 1e-7 and less: z keeps too little of its base for fp32 to find it again."""
+    model = tiny_vae(5, posterior=SMALL)
+    with torch.no_grad():
+        for network in model.posterior.flow.networks:
+            network.outer.bias[5:] -= 18.0
+    return model.eval()
+
+
+@torch.no_grad()
+def test_likelihoods_and_information_take_the_density_of_a_sharp_flow_from_the_drawing():
+    model, store = sharp_vae(), store_of(9)
+    batch = collate(store, np.arange(9))
+    draw = draw_by_row(model.encode(batch), 7, np.arange(9), seed=3)
+    found_again = model.encode(batch).log_prob(draw.z)
+    assert not torch.allclose(found_again, draw.log_q, atol=1.0), "or the flow is not sharp"
+    terms = model.terms(batch, q=model.encode(batch), z=draw.z)
+    log_w = (terms.log_p - terms.rec - draw.log_q).double()
+    found = elbo_and_iw(model, store, samples=7, seed=3, batch_tokens=48)
+    np.testing.assert_allclose(found.elbo, -log_w.mean(0).numpy(), rtol=1e-5)
+    np.testing.assert_allclose(found.iw, math.log(7) - torch.logsumexp(log_w, 0).numpy(), rtol=1e-5)
+    one = draw_by_row(model.encode(batch), 1, np.arange(9), seed=3)
+    kl = float((one.log_q - model.prior.log_prob(one.z)).double().mean())
+    assert quick_metrics(model, store, seed=3)["kl_nats"] == pytest.approx(kl, rel=1e-5)
+    assert mutual_information(encode_split(model, store, seed=3)).nats == pytest.approx(math.log(9), abs=1e-4)
 
 
 def test_mutual_information_is_from_few_sentences_and_says_so(monkeypatch):

@@ -14,7 +14,7 @@ from seqvae.data.batching import collate
 from seqvae.data.store import TokenStore
 from seqvae.errors import SeqVAEError
 from seqvae.evaluation.likelihood import autoencoder_rec, elbo_and_iw, perplexity, quick_metrics
-from seqvae.evaluation.passes import evaluating, rsample_by_row
+from seqvae.evaluation.passes import draw_by_row, evaluating
 from seqvae.models.posterior_gaussian import GaussianPosterior
 
 LARGE = 10**6
@@ -80,7 +80,7 @@ def test_the_bound_is_that_of_the_log_weights_computed_at_once():
     with evaluating(model):
         batch = collate(store, rows)
         q = model.encode(batch)
-        terms = model.terms(batch, q=q, z=rsample_by_row(q, 23, rows, 4))
+        terms = model.terms(batch, q=q, z=draw_by_row(q, 23, rows, 4).z)
         weights = (-terms.rec - terms.log_q + terms.log_p).double()
     np.testing.assert_allclose(found.elbo[rows], -weights.mean(0).numpy(), rtol=1e-5)
     np.testing.assert_allclose(found.iw[rows], math.log(23) - torch.logsumexp(weights, 0).numpy(), rtol=1e-5)
@@ -125,17 +125,17 @@ def test_many_samples_are_drawn_in_blocks_whose_noise_is_new_and_belongs_to_the_
 def test_noise_belongs_to_the_row_whatever_the_company_and_order():
     q = GaussianPosterior(torch.arange(10.0).view(5, 2), torch.zeros(5, 2))
     rows = np.array([4, 8, 15, 16, 23])
-    whole = rsample_by_row(q, 3, rows, seed=1)
+    whole = draw_by_row(q, 3, rows, seed=1).z
     order = np.array([3, 0, 4])
-    torch.testing.assert_close(rsample_by_row(q[torch.from_numpy(order)], 3, rows[order], seed=1), whole[:, order])
-    assert not torch.equal(rsample_by_row(q, 3, rows, seed=2), whole)
+    torch.testing.assert_close(draw_by_row(q[torch.from_numpy(order)], 3, rows[order], seed=1).z, whole[:, order])
+    assert not torch.equal(draw_by_row(q, 3, rows, seed=2).z, whole)
     noise = (whole - q.mean)[0]
     assert len({tuple(row) for row in noise.tolist()}) == 5
 
 
 def test_noise_of_neighbouring_rows_and_seeds_is_standard_normal_and_uncorrelated():
     q = GaussianPosterior(torch.zeros(3000, 1), torch.zeros(3000, 1))
-    noise = torch.stack([rsample_by_row(q, 1, np.arange(3000), seed)[0, :, 0] for seed in (0, 1)])
+    noise = torch.stack([draw_by_row(q, 1, np.arange(3000), seed).z[0, :, 0] for seed in (0, 1)])
     assert abs(float(noise.mean())) < 0.06
     assert abs(float(noise.var()) - 1) < 0.08
     assert abs(float(torch.corrcoef(noise)[0, 1])) < 0.08

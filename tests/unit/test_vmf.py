@@ -133,11 +133,11 @@ def test_the_gradient_through_a_sample_is_that_of_the_expectation():
 
 def test_each_sentence_draws_by_itself_whatever_its_company():
     """A rejected proposal of one sentence must not move the noise of another: each has a generator of its own."""
-    from seqvae.evaluation.passes import rsample_by_row
+    from seqvae.evaluation.passes import draw_by_row
 
     q = posterior(directions(5, 4), 2.0)
-    together = rsample_by_row(q, 3, np.arange(5), seed=1)
-    alone = rsample_by_row(q[torch.tensor([3])], 3, np.array([3]), seed=1)
+    together = draw_by_row(q, 3, np.arange(5), seed=1).z
+    alone = draw_by_row(q[torch.tensor([3])], 3, np.array([3]), seed=1).z
     assert torch.equal(together[:, 3:4], alone)
 
 
