@@ -50,7 +50,11 @@ class CosineConfig(_Settings):
 
 
 class PlateauConfig(_Settings):
-    """The learning rate falls when validation stops improving (He et al. 2019, Li et al. 2019)."""
+    """The learning rate falls when validation stops improving (He et al. 2019, Li et al. 2019).
+
+    Two things are not as in their code: it compares what follows a decay with the validation that led to it, here the
+    best one counts throughout; and it makes new optimizers at each decay, which matters where they have momentum.
+    """
 
     name: Literal["plateau"] = "plateau"
     warmup_steps: int = Field(0, ge=0, description="updates of linear warm-up")

@@ -1,5 +1,6 @@
 """A phase at work: its objective, its optimizers, and what its settings say at a step."""
 
+import functools
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -98,7 +99,13 @@ class Stage:
         for strategy in self.objective.strategies:
             if strategy.monitor is not None:
                 return strategy.monitor
-        return "rec" if self.objective.kl_weight(self.steps) == 0 else "elbo"
+        return "elbo" if self.weighs_kl else "rec"
+
+    @functools.cached_property
+    def weighs_kl(self) -> bool:
+        """Whether the KL has a weight at any of the phase's updates; of very many, a thousand are looked at."""
+        looked_at = [*range(0, self.steps, max(1, self.steps // 1000)), self.steps - 1]
+        return any(self.objective.kl_weight(step) != 0 for step in looked_at)
 
     @property
     def skips(self) -> bool:
@@ -173,4 +180,7 @@ class Stage:
         schedule = self.phase.schedule
         if isinstance(schedule, PlateauConfig) and progress.decays >= (schedule.max_decays or NEVER):
             return True
-        return progress.phase_step >= self.steps or progress.stale_validations >= (self.phase.patience or NEVER)
+        # An epoch of batches by tokens can have fewer updates than the first, by which the steps are reckoned.
+        if progress.phase_step >= self.steps or progress.epoch >= self.phase.epochs:
+            return True
+        return progress.stale_validations >= (self.phase.patience or NEVER)

@@ -7,14 +7,17 @@ import torch
 from training_toys import NO_DROPOUT, bytes_of, last_checkpoint, phase_of, settings, toy_trainer
 
 from seqvae.config import Config
+from seqvae.data.batching import Plan
 from seqvae.errors import SeqVAEError
 from seqvae.evaluation.likelihood import quick_metrics
 from seqvae.objectives.autoencoder import AutoencoderConfig
 from seqvae.objectives.base import Strategy, StrategyConfig
 from seqvae.objectives.beta import BetaConfig
+from seqvae.objectives.cyclical_annealing import CyclicalAnnealingConfig
 from seqvae.objectives.kl_annealing import KLAnnealingConfig
 from seqvae.training import phases as phases_module
 from seqvae.training import stage as stage_module
+from seqvae.training import task as task_module
 from seqvae.training.optim import build_optimizer, learning_rate
 from seqvae.training.phases import resolve_phases
 from seqvae.training.settings import AdamWConfig, ConstantConfig, CosineConfig, PlateauConfig, SGDConfig
@@ -229,6 +232,13 @@ class TestMonitor:
         assert {event["monitor"] for event in events} == {"rec"}
         assert trainer.progress.best == min(event["rec_nats"] for event in events)
 
+    def test_a_phase_that_ends_with_a_cycle_is_still_judged_at_full_weight(self, tmp_path):
+        """The update after the last one, which is never made, would begin the next cycle at weight 0."""
+        config = CyclicalAnnealingConfig(cycles=2, steps=4, ramp=0.5)
+        trainer, events = self.monitored(tmp_path, config)
+        assert (trainer.objective.kl_weight(1), trainer.objective.kl_weight(2)) == (1.0, 0.0)
+        assert {event["monitor"] for event in events} == {"elbo"}
+
     def test_an_autoencoder_is_validated_at_the_mean_and_has_no_kl(self, tmp_path):
         trainer, events = self.monitored(tmp_path, AutoencoderConfig())
         assert all(event["kl_nats"] is event["elbo_nats"] is event["ppl_elbo"] is None for event in events)
@@ -248,6 +258,21 @@ class TestMonitor:
             trainer.fit()
         assert caught.value.code == "E217"
         assert trainer.progress.step == 0
+
+
+def test_epochs_of_fewer_batches_than_the_first_are_no_longer_a_phase(tmp_path, monkeypatch):
+    """Batches by tokens: their number changes from epoch to epoch."""
+    plan = task_module.epoch_plan
+
+    def shorter_by_and_by(*args, epoch, **settings):
+        batches = plan(*args, epoch=epoch, **settings)[min(epoch, 1) :]
+        return Plan(lambda part: batches, [len(batches)])
+
+    monkeypatch.setattr(task_module, "epoch_plan", shorter_by_and_by)
+    trainer = toy_trainer(tmp_path, train={"epochs": 3})
+    assert trainer.fit()
+    assert trainer.progress.total_epochs == 3
+    assert [event["epoch"] for event in trainer.task.observe.of("valid")] == [1.0, 2.0, 3.0]
 
 
 class FirstWeights(Strategy):
