@@ -23,12 +23,14 @@ class AggressiveConfig(StrategyConfig):
 class Aggressive(Strategy):
     """Before each update of the decoder the encoder is trained on random batches until its loss stops falling.
 
-    Source: He et al. 2019, algorithm 1. As in their code, the first inner batch is the update's own, the loss per
-    predicted token is compared from one ``window`` to the next, and the decoder's update leaves the encoder alone. The
-    inner loop is given up for good at the first validation whose mutual information is below that of the one before
-    (zero before the first); from then on training is the plain one. Deviations: the mutual information is that over
-    the validation split rather than within batches, and the encoder's learning rate and optimizer are the model's.
-    Other methods act in the inner updates as in any. Whether the inner loop still runs is part of every checkpoint.
+    Source: He et al. 2019, algorithm 1. As in their code, the first inner batch is the update's own (with
+    ``train.accumulate`` its last one), the loss per predicted token is compared from one ``window`` to the next,
+    gradients are clipped by the norm of encoder and decoder together, and the decoder's update leaves the encoder
+    alone. The inner loop is given up for good at the first validation whose mutual information is below that of the
+    one before (zero before the first); from then on training is the plain one. Deviations: the mutual information is
+    that over the validation split rather than within batches, and the encoder's learning rate and optimizer are the
+    model's. Other methods act in the inner updates as in any. Whether the inner loop still runs is part of every
+    checkpoint.
     """
 
     Config = AggressiveConfig

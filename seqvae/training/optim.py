@@ -10,13 +10,18 @@ from seqvae.training.settings import CosineConfig, OptimizerConfig, ScheduleConf
 
 
 def build_optimizer(config: OptimizerConfig, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-    """The optimizer that a phase names; fused where PyTorch has such a kernel."""
+    """The optimizer that a phase names; fused where PyTorch has such a kernel.
+
+    The one of SGD with momentum is left out: it takes no parameters of which some have moved and others have not yet,
+    as there are where a method updates one part of the model first.
+    """
     parameters = list(parameters)
     fused = all(parameter.device.type in ("cpu", "cuda") for parameter in parameters)
     if config.name == "adamw":
         return torch.optim.AdamW(
             parameters, lr=config.lr, betas=config.betas, weight_decay=config.weight_decay, fused=fused
         )
+    fused = fused and config.momentum == 0
     return torch.optim.SGD(
         parameters, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay, fused=fused
     )

@@ -121,11 +121,12 @@ class Trainer:
             self.watch.settle(self)
         share = self.world.share(sum(len(batch) for batch in batches), self.stop.received, self.sums.device)
         total, counts, terms = within_memory(self, batches, lambda pieces: self._backward(pieces, share))
+        self.loss, counts = self.world.total(total, counts)
+        finite = self.stage.clip(self.loss, self.config.clip_norm)  # by the norm of all parts, idle ones too
         for name, modules in self.model.parts().items():
             if name not in parts:
                 for module in modules:
                     module.zero_grad(set_to_none=True)
-        self.loss, counts = self.world.total(total, counts)
         update = Update(
             step=self.progress.step + 1,
             lr=self.stage.learning_rate(self.progress),
@@ -133,7 +134,7 @@ class Trainer:
             batches=batches,
             terms=terms,
             gradients={name: p.grad for name, p in self.model.named_parameters() if p.grad is not None},
-            finite=self.stage.clip(self.loss, self.config.clip_norm),
+            finite=finite,
         )
         self.stage.apply(self.progress, self.watch.look(self, update))
         self.sums += counts

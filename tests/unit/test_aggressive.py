@@ -5,11 +5,12 @@ from functools import partial
 
 import pytest
 import torch
-from training_toys import bytes_of, last_checkpoint, phase_of, stopped_at, toy_trainer
+from training_toys import NO_DROPOUT, bytes_of, last_checkpoint, phase_of, stopped_at, toy_trainer
 
 from seqvae.objectives import registry
 from seqvae.objectives.aggressive import Aggressive, AggressiveConfig
 from seqvae.objectives.autoencoder import AutoencoderConfig
+from seqvae.objectives.bag_of_words import BagOfWordsConfig
 from seqvae.objectives.base import PARTS, Dims
 
 
@@ -78,6 +79,25 @@ class TestInnerLoop:
         before.append({name: [bytes_of(m) for m in modules] for name, modules in trainer.model.parts().items()})
         changed = [{name for name in a if a[name] != b[name]} for a, b in itertools.pairwise(before)]
         assert changed == [{"encoder"}, {"decoder"}]
+
+    def test_its_gradients_are_clipped_by_the_norm_of_both_halves(self, tmp_path):
+        changes = {"train": {"optimizer": {"name": "sgd", "lr": 1.0}, "clip_norm": 0.01}, "model": NO_DROPOUT}
+        moved = []
+        for parts in ({"encoder"}, PARTS):
+            trainer = toy_trainer(tmp_path, **changes)
+            trainer._start_phase(0)
+            before = [p.detach().clone() for p in trainer.model.encoder.parameters()]
+            trainer._update([trainer.task.batch(trainer.task.plan(0)[0])], frozenset(parts))
+            moved.append([new - old for new, old in zip(trainer.model.encoder.parameters(), before, strict=True)])
+        for alone, together in zip(*moved, strict=True):
+            torch.testing.assert_close(alone, together, rtol=1e-4, atol=1e-8)
+
+    def test_momentum_takes_parts_that_begin_to_move_later(self, tmp_path):
+        """The head of the bag of words moves from the first inner update on, the decoder from the first outer one."""
+        methods, train = (AggressiveConfig(inner_steps=2, window=2), BagOfWordsConfig()), {"steps": 2}
+        changes = {"train": train | {"optimizer": {"name": "sgd", "lr": 0.1, "momentum": 0.9}}}
+        trainer = toy_trainer(tmp_path, phases=[phase_of(tmp_path, *methods, **changes)], **changes)
+        assert trainer.fit()
 
 
 class TestEnd:
