@@ -244,7 +244,7 @@ def _splits(plan: _Plan) -> bool:
 def _pretraining(plan: _Plan) -> Remedy | None:
     if plan.phases or plan.config.model.posterior.family == "vmf":  # its KL is not trained, so no phase can lift it
         return None
-    floor = {"name": "free_bits", "variant": "sentence_dimension" if _splits(plan) else "sentence_total"}
+    floor = {"name": "free_bits", "variant": "sentence_dimension" if _splits(plan) else "mean_total"}
     floor["nats_per_dim"] = float(f"{FLOOR_NATS / plan.config.model.latent_dim:.2g}")
     phases = [
         {"name": "autoencoder", "strategies": [{"name": "beta", "beta": 0.0}]},

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.functional import softplus
 
-from seqvae.objectives.base import Dims, Strategy, StrategyConfig
+from seqvae.objectives.base import WEIGHS_KL, Dims, Strategy, StrategyConfig
 from seqvae.types import Batch, Terms
 
 _NO_KL = "the critic takes the place of the KL, which has no weight"
@@ -35,7 +35,7 @@ class Adversarial(Strategy):
 
     Config = AdversarialConfig
     config: AdversarialConfig
-    conflicts: ClassVar = dict.fromkeys(("beta", "capacity", "cyclical_annealing", "free_bits", "kl_annealing"), _NO_KL)
+    conflicts: ClassVar = dict.fromkeys(WEIGHS_KL, _NO_KL)
 
     def build(self, dims: Dims) -> None:
         self._latent = dims.latent

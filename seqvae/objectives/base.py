@@ -85,6 +85,9 @@ class Loop(Protocol):
 
 PARTS = frozenset({"encoder", "decoder"})
 
+WEIGHS_KL = ("beta", "capacity", "cyclical_annealing", "free_bits", "kl_annealing")
+"""Methods that weigh or shape the KL, and have no effect where another one takes it out of the loss."""
+
 
 class Strategy(nn.Module):
     """One method against collapse. Override only the hooks that it needs; ``step`` counts updates in the phase.

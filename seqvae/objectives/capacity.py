@@ -6,6 +6,7 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
+from seqvae.errors import SeqVAEError
 from seqvae.objectives.base import Dims, Strategy, StrategyConfig
 from seqvae.types import Terms
 
@@ -28,7 +29,8 @@ class Capacity(Strategy):
     """Shaped KL = gamma * |KL - C(t)|, with C(t) growing linearly from ``start_nats`` to ``end_nats``.
 
     Source: Burgess et al. 2018, equation 8, which is on each x; ``level: mean`` takes the absolute value of the batch
-    mean, as most code does, and couples the sentences of a micro-batch. Any weight on the KL multiplies it. A rate is
+    mean, as most code does, and couples the sentences of a micro-batch. A KL that is estimated from samples (a learned
+    prior, a flow) can be held by its mean alone, up to the noise of that. Any weight on the KL multiplies it. A rate is
     bought, not that it carries information: judge by mutual information and the swap gap.
     """
 
@@ -45,6 +47,12 @@ class Capacity(Strategy):
     def shape_kl(self, terms: Terms, step: int) -> Float[Tensor, " B"]:
         if terms.z.shape[-1] == 0:
             return terms.kl
+        if self.config.level == "sentence" and terms.kl_estimated:
+            raise SeqVAEError(
+                "E270",
+                "`capacity` with `level: sentence` needs the KL of each sentence; this model's is an estimate",
+                hint="use `level: mean`",
+            )
         start, end = self.config.start_nats, self.config.end_nats
         capacity = start + (end - start) * min(step / self._growth, 1.0)
         kl = terms.kl if self.config.level == "sentence" else terms.kl.mean().expand(len(terms.kl))

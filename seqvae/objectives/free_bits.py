@@ -48,7 +48,9 @@ class FreeBits(Strategy):
     - ``mean_total``: max(B, mean_i KL_i). Li et al. 2019, code (``--fb 3``).
 
     Li et al. set to zero what lies below its bits, where here it stays at them: the gradients are equal. The two means
-    couple the sentences of a micro-batch, so trajectories depend on how an update is split. A rate is guaranteed, not
+    couple the sentences of a micro-batch, so trajectories depend on how an update is split. Where the KL is estimated
+    from samples (a learned prior, a flow) only ``mean_total`` is right, up to the noise of the mean: the mean of what
+    lies above the bits is not what the mean lies above them. A rate is guaranteed, not
     that it carries information: judge by mutual information and the swap gap.
     """
 
@@ -68,8 +70,13 @@ class FreeBits(Strategy):
             raise SeqVAEError(
                 "E270",
                 f"`free_bits` with `variant: {variant}` needs a KL that splits by dimension; this model's does not",
-                hint="use `variant: sentence_total` or `mean_total`; leave `free_bits` out where the KL is fixed, "
-                "as with a posterior `vmf`",
+                hint="use `variant: mean_total`, or leave it out where the KL is fixed, as with a posterior `vmf`",
+            )
+        if variant == "sentence_total" and terms.kl_estimated:
+            raise SeqVAEError(
+                "E270",
+                "`free_bits` with `variant: sentence_total` needs the KL of each sentence; this model's is an estimate",
+                hint="use `variant: mean_total`",
             )
         total = bits * terms.z.shape[-1]
         if variant == "sentence_dimension":

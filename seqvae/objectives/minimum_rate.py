@@ -16,7 +16,7 @@ class MinimumRateConfig(StrategyConfig):
 
     name: Literal["minimum_rate"] = "minimum_rate"
     nats: float = Field(5.0, ge=0, description="rate r: least mean KL, in nats per sentence")
-    start: float = Field(0.5, ge=0, description="multiplier before the first update")
+    start: float = Field(0.5, gt=0, description="multiplier before the first update")
     lr: float = Field(1e-3, gt=0, description="learning rate of the multiplier (RMSprop)")
 
 

@@ -154,6 +154,18 @@ class TestFreeBitsVariants:
             self.shaped(variant, split=False)
         assert (caught.value.code, caught.value.exit_code) == ("E270", 2)
 
+    def test_an_estimate_is_refused_where_the_kl_of_each_sentence_is_needed(self):
+        """E max(B, KL + noise) > max(B, KL): bits that are not free."""
+        estimated = dataclasses.replace(terms_of(KL_DIMS, split=False), kl_estimated=True)
+        with pytest.raises(SeqVAEError, match="is an estimate") as caught:
+            FreeBits(FreeBitsConfig(variant="sentence_total")).shape_kl(estimated, 0)
+        assert caught.value.code == "E270"
+        assert len(FreeBits(FreeBitsConfig(variant="mean_total")).shape_kl(estimated, 0)) == 4
+        with pytest.raises(SeqVAEError, match="is an estimate") as caught:
+            built(Capacity, CapacityConfig()).shape_kl(estimated, 0)
+        assert caught.value.code == "E270"
+        assert len(built(Capacity, CapacityConfig(level="mean")).shape_kl(estimated, 0)) == 4
+
     @pytest.mark.parametrize("variant", ["sentence_total", "mean_total"])
     def test_a_kl_that_does_not_split_is_no_matter_for_totals(self, variant):
         assert torch.equal(self.shaped(variant, split=False), self.shaped(variant))
@@ -173,6 +185,10 @@ class TestMinimumRate:
         torch.testing.assert_close(loss / len(batch), plain / len(batch) + 0.25 * gap)
         (found,) = torch.autograd.grad(loss / len(batch), strategy.multiplier)
         torch.testing.assert_close(found, gap)
+
+    def test_it_cannot_start_where_it_could_never_leave(self):
+        with pytest.raises(ValidationError, match="greater than 0"):
+            MinimumRateConfig(start=0.0)
 
     def test_a_negative_parameter_is_a_positive_multiplier(self):
         one, other = (built(MinimumRate, MinimumRateConfig(start=0.25)) for _ in range(2))
