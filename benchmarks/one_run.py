@@ -24,6 +24,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = _parse(argv)
     config = Config.from_yaml(arguments.model / "config.yaml")
     vae = seqvae.load(arguments.model)
+    if vae.noiseless or vae.latent_dim == 0:
+        raise SystemExit("this page tells of a VAE, and the model is a language model or an autoencoder")
     store = prepare(config.data, vae.tokenizer, splits=["test"]).splits["test"]
     settings = config.eval.model_copy(update={"iw_samples": arguments.iw_samples})
     report = seqvae.evaluate(vae, store, split="test", config=settings)
@@ -59,6 +61,9 @@ def _trained_by(run: Path) -> str:
     return command(shlex.split(begun["argv"])[1:])
 
 
+_CURVE = ("elbo_nats", "rec_nats", "kl_nats", "ppl_elbo")
+
+
 def _curve(run: Path) -> str:
     events = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     names: dict[int, str] = {event["phase"]: event["name"] for event in events if event["event"] == "phase"}
@@ -67,7 +72,7 @@ def _curve(run: Path) -> str:
             names[event["phase"]],
             event["step"],
             f"{event['epoch']:.0f}",
-            *(f"{event[name]:.2f}" for name in ("elbo_nats", "rec_nats", "kl_nats", "ppl_elbo")),
+            *("-" if event[name] is None else f"{event[name]:.2f}" for name in _CURVE),
             event["active_units"],
         )
         for event in events

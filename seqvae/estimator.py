@@ -43,7 +43,7 @@ class TextVAETransformer(TransformerMixin, BaseEstimator):
         """Train on the texts; a twentieth of them is held out for validation. Raises what training raises."""
         with tempfile.TemporaryDirectory(prefix="seqvae-") as place:
             file = Path(place) / "texts.jsonl"
-            rows = (json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in listed(X))
+            rows = (json.dumps({"text": text}) + "\n" for text in listed(X))
             file.write_text("".join(rows), encoding="utf-8")
             folder = Path(place) / "run" if self.out is None else Path(self.out)
             self.vae_: TextVAE = train(self._config(file), out=folder).load()

@@ -65,9 +65,9 @@ def _made_by(name: str, done: Mapping[str, Sequence[Done]]) -> str:
 
 def _definitions(spec: Table) -> str:
     told = (
-        f"{spec.split.capitalize()} split; nats per sentence, one sample of z for -ELBO, rec and KL; PPL = exp(total"
-        " IW-NLL / predicted tokens), the end of a sentence counted. MI over the whole split, active units at 0.01."
-        " ± is the standard deviation over seeds; of a single seed the standard error over sentences."
+        f"{spec.split.capitalize()} split; nats per sentence, -ELBO, rec and KL as means over the k samples of z; PPL ="
+        " exp(total IW-NLL / predicted tokens), the end of a sentence counted. MI over the whole split, active units at"
+        " 0.01. ± is the standard deviation over seeds; of a single seed the standard error over sentences."
     )
     beside = " *published*: what the source prints; the definitions of its columns are the same."
     return told + (beside if any(row.published for row in spec.rows.values()) else "")

@@ -184,7 +184,10 @@ def _flat(settings: Mapping[str, Any], path: str = "") -> dict[str, Any]:
     return found
 
 
-_NOT_THE_METHOD = {"train.seed", "train.threads", "train.device", "train.log_every", "train.loggers"}
+_NOT_THE_METHOD = {
+    *("train.seed", "train.threads", "train.device", "train.log_every", "train.loggers", "train.cuda_graphs"),
+    *("train.save_every", "train.keep_checkpoints", "train.micro_tokens", "data.workers"),
+}
 
 
 def _changed(first: Mapping[str, Any] | None, other: Mapping[str, Any] | None) -> dict[str, tuple[Any, Any]]:

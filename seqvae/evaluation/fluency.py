@@ -39,7 +39,7 @@ class Perplexity:
 
 @dataclass(frozen=True)
 class LanguageModel:
-    """A trained model with ``latent_dim`` 0 and its tokenizer. Raises E290 for a model that has a code."""
+    """A trained model with ``latent_dim`` 0 and its tokenizer. Raises E290 for a model that has a code or labels."""
 
     model: nn.Module
     tokenizer: Tokenizer
@@ -48,6 +48,9 @@ class LanguageModel:
         if self.model.latent_dim > 0:
             hint = "train one: `seqvae train --config tiny-lm.yaml`, or with `--set model.latent_dim=0`"
             raise SeqVAEError("E290", "the model named as language model has a latent code", hint=hint)
+        if self.model.labels is not None:
+            hint = "train one on the same text without labels"
+            raise SeqVAEError("E290", "the model named as language model is conditional", hint=hint)
 
     def measure(self, texts: Sequence[str]) -> Perplexity:
         """The texts as the model's own tokenizer cuts them."""

@@ -30,6 +30,13 @@ def test_seeds_of_one_config_are_one_group_with_mean_and_deviation():
     assert found.groups[1].settings == {"model.latent_dim": (4, 8)}
 
 
+def test_settings_that_change_no_number_keep_seeds_together():
+    found = [run("a", 1), run("b", 2)]
+    found[1].settings["train"] |= {"save_every": 7, "keep_checkpoints": 3, "micro_tokens": 900, "cuda_graphs": True}
+    found[1].settings["data"] = {"workers": 5}
+    assert [group.runs for group in compared(*found).groups] == [["a", "b"]]
+
+
 def test_models_without_a_config_are_never_taken_for_seeds():
     runs = [Measured(name=name, report={"mi_nats": 1.0}) for name in "ab"]
     assert [group.runs for group in compared(*runs).groups] == [["a"], ["b"]]

@@ -72,6 +72,12 @@ def test_what_is_no_list_of_texts_is_refused():
     assert caught.value.code == "E244"
 
 
+def test_half_a_character_is_told_with_its_row():
+    with pytest.raises(SeqVAEError, match="surrogate") as caught:
+        TextVAETransformer().fit(["a cat sat"] * 40 + ["a \ud83d cat"])
+    assert caught.value.code == "E303"
+
+
 def test_a_model_without_a_code_is_no_transformer():
     with pytest.raises(SeqVAEError, match="language model") as caught:
         TextVAETransformer(QUICK | {"model.latent_dim": 0, "objective.strategies": []}).fit(TEXTS)

@@ -15,6 +15,7 @@ from seqvae.evaluation.fluency import LanguageModel, fit_language_model, perplex
 from seqvae.evaluation.interpolation import STEPS, measure_interpolation
 from seqvae.evaluation.likelihood import elbo_and_iw
 from seqvae.evaluation.samples import measure_samples, write
+from seqvae.models.vae import ModelConfig, SeqVAE
 
 
 def codes_of(count, seed=0):
@@ -40,6 +41,13 @@ def test_a_language_model_must_have_no_code():
         LanguageModel(small_model(), WORDS)
     assert caught.value.code == "E290"
     assert LanguageModel(small_model(latent_dim=0), WORDS).measure(["a b", "zzz"]).unknown_rate == 1 / 3
+
+
+def test_a_language_model_must_have_no_labels():
+    settings = {"latent_dim": 0, "conditional": {"embedding": 3}}
+    with pytest.raises(SeqVAEError, match="conditional") as caught:
+        LanguageModel(SeqVAE(ModelConfig.model_validate(settings), WORDS.vocab_size, ("calm", "loud")), WORDS)
+    assert caught.value.code == "E290"
 
 
 def test_the_small_language_model_repeats_by_its_seed_and_leaves_random_state_alone(quick):
