@@ -177,6 +177,12 @@ class Trainer:
         self._emit(event, name=self.stage.phase.name, phases=len(phases), steps=self.stage.steps, total_steps=total)
         if self.task.runtime.cuda_graphs and (reason := obstacle(self.stage, self.task.runtime)) is not None:
             self.note(f"phase `{self.stage.phase.name}` is trained without CUDA graphs: {reason}")
+        if (
+            self.model.prior is not None
+            and any(True for _ in self.model.prior.parameters())
+            and not self.stage.weighs_kl
+        ):
+            self.note(f"phase `{self.stage.phase.name}` leaves the learned prior as it is: its KL has no weight")
 
     def _end_phase(self) -> None:
         """Go on from the best weights of this phase: to the next one, or to the end."""

@@ -239,6 +239,18 @@ class TestMonitor:
         assert (trainer.objective.kl_weight(1), trainer.objective.kl_weight(2)) == (1.0, 0.0)
         assert {event["monitor"] for event in events} == {"elbo"}
 
+    @pytest.mark.parametrize(
+        ("family", "beta", "told"), [("mixture", 0.0, 1), ("mixture", 0.5, 0), ("standard", 0.0, 0)]
+    )
+    def test_a_learned_prior_that_nothing_trains_is_told(self, tmp_path, family, beta, told):
+        sections = {"model": {"prior": {"family": family}}, "train": {"steps": 2}}
+        trainer = toy_trainer(tmp_path, phases=[phase_of(tmp_path, BetaConfig(beta=beta), **sections)], **sections)
+        before = bytes_of(trainer.model.prior)
+        assert trainer.fit()
+        notes = [event["text"] for event in trainer.task.observe.of("note")]
+        assert sum("leaves the learned prior as it is" in text for text in notes) == told
+        assert (bytes_of(trainer.model.prior) == before) == (beta == 0.0)
+
     def test_an_autoencoder_is_validated_at_the_mean_and_has_no_kl(self, tmp_path):
         trainer, events = self.monitored(tmp_path, AutoencoderConfig())
         assert all(event["kl_nats"] is event["elbo_nats"] is event["ppl_elbo"] is None for event in events)
