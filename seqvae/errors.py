@@ -128,4 +128,4 @@ def _hidden(char: str) -> bool:
 def _cells(text: str) -> int:
     """Columns that ``text`` takes in a terminal: East Asian wide characters take two, combining marks none."""
     wide = sum(unicodedata.east_asian_width(char) in "WF" for char in text)
-    return len(text) + wide - sum(bool(unicodedata.combining(char)) for char in text)
+    return len(text) + wide - sum(unicodedata.category(char) in ("Mn", "Me") for char in text)

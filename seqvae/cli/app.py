@@ -9,6 +9,7 @@ import typer
 from seqvae.cli import config, data, methods, runs
 from seqvae.cli.bench import bench
 from seqvae.cli.compare import compare
+from seqvae.cli.console import open_closed_streams
 from seqvae.cli.diagnose import diagnose
 from seqvae.cli.doctor import doctor
 from seqvae.cli.encode import decode, encode, score
@@ -86,6 +87,7 @@ def _options(
 
 def main() -> None:
     """Entry point of the console script."""
+    open_closed_streams()
     # Read when torch starts its threads. Between two small products a thread that sleeps at once loses a third of the
     # speed; one that spins for long makes two busy programs on few cores a hundred times slower: spin for a moment.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -10,9 +10,10 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TextIO
 
+from rich.cells import cell_len
 from rich.console import Console
 
 from seqvae.errors import SeqVAEError, is_out_of_memory
@@ -55,6 +56,13 @@ def emit_json(value: Any) -> None:
     """Prints one JSON object (or list) on stdout; NaN and infinities are null, NumPy values are unpacked."""
     sys.stdout.write(_json(value, indent=2) + "\n")
     sys.stdout.flush()
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """A line for each row, its columns under each other as a terminal shows them: a wide character takes two cells."""
+    widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
+    padded = ([cell + " " * (width - cell_len(cell)) for cell, width in zip(row, widths, strict=True)] for row in rows)
+    return ["  ".join(cells).rstrip() for cells in padded]
 
 
 def emit_lines(lines: Iterable[str]) -> None:
@@ -170,6 +178,13 @@ def _write_error(text: str) -> None:
     """Plain text, not wrapped and not coloured: a caret must stay under its word, and a program may read it."""
     with contextlib.suppress(OSError):
         print(text, file=sys.stderr, flush=True)
+
+
+def open_closed_streams() -> None:
+    """Where a program is started with a closed stream, ``>&-``, Python has none: nothing is read, or told, there."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode, encoding="utf-8"))
 
 
 def _use_utf8(*streams: TextIO | None) -> None:

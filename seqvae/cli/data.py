@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from seqvae.cli import completion
-from seqvae.cli.console import emit_json, emit_lines, run_verb, say
+from seqvae.cli.console import aligned, emit_json, emit_lines, run_verb, say
 from seqvae.cli.options import ChangesOption, ConfigOption, JsonOption, tell_waiting
 from seqvae.cli.progress import download_bar, preparing_display
 from seqvae.cli.usage import verbs
@@ -130,8 +130,7 @@ def prepare(
     for split, each in made["splits"].items():
         counts = (f"{each['sentences']:,}", f"{each['tokens']:,}", f"{each['unknown_rate']:.2%}")
         rows.append((split, *counts, each["folder"]))
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    emit_lines("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+    emit_lines(aligned(rows))
     emit_lines([f"vocabulary  {made['vocabulary']:,} ({made['tokenizer']})"])
     if made["classes"]:
         emit_lines([f"classes     {', '.join(made['classes'][:10])}" + (", ..." if len(made["classes"]) > 10 else "")])

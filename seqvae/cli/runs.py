@@ -9,7 +9,7 @@ import typer
 
 from seqvae.cli import completion
 from seqvae.cli.compare import compare
-from seqvae.cli.console import emit_json, emit_lines, run_verb, say
+from seqvae.cli.console import aligned, emit_json, emit_lines, run_verb, say
 from seqvae.cli.options import JsonOption
 from seqvae.cli.usage import verbs
 from seqvae.errors import SeqVAEError
@@ -98,9 +98,7 @@ def _is_terminal() -> bool:
 
 
 def _table(found: "list[RunSummary]") -> list[str]:
-    rows = [HEAD, *(_row(each) for each in found)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(HEAD))]
-    return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    return aligned([HEAD, *map(_row, found)])
 
 
 def _row(run: "RunSummary") -> tuple[str, ...]:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from seqvae.cli.console import aligned
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -133,3 +135,19 @@ def test_colour_is_never_needed():
     done = verb("narration().print('[red]word[/red]')", NO_COLOR="1", FORCE_COLOR="1")
     assert "31m" not in done.stderr
     assert "word" in done.stderr
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a POSIX shell closes the stream")
+@pytest.mark.parametrize(("verb", "closed"), [("explain E204", ">&-"), ("explain E204", "2>&-"), ("score -", "<&-")])
+def test_a_closed_stream_is_no_fault(tmp_path, verb, closed):
+    command, paths = f'"{sys.executable}" -m seqvae {verb} {closed}', os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        command, shell=True, cwd=tmp_path, env=paths, capture_output=True, encoding="utf-8", check=False
+    )
+    assert "internal error" not in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.returncode in (0, 4)  # 4: there is no model to score with
+
+
+def test_columns_stand_under_each_other_whatever_their_script():
+    assert aligned([("run", "state"), ("日本", "done"), ("a", "x")]) == ["run   state", "日本  done", "a     x"]

@@ -53,6 +53,12 @@ def test_the_caret_stays_under_wide_characters():
     assert lines[4].endswith("^^^^")
 
 
+def test_the_caret_stays_under_marks_that_take_no_column():
+    """Thai and Devanagari vowel signs, of which most have no combining class."""
+    lines = str(SeqVAEError("E203", "x", where=Location("f", 1, 9, "ที่นี่ กก x", 2))).splitlines()
+    assert lines[4] == "   | " + " " * 4 + "^^"
+
+
 def test_text_from_a_file_cannot_steer_the_terminal():
     where = Location("f\x1b[2J", 1, 2, "a\x1b[31m\tb", 1)
     shown = str(SeqVAEError("E203", "bad `\x1b]0;x\x07`", where=where, hint="h\x9b", also=["\u202ereversed"]))
