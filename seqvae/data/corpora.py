@@ -134,8 +134,18 @@ def full_paths(config: DataConfig) -> dict[str, str]:
         if origin == STDIN:
             found[split] = str(spooled(sys.stdin.buffer).resolve())
         elif not origin.startswith(hub.PREFIX):
-            found[split] = str(Path(origin).expanduser().resolve())
+            found[split] = str(in_full(origin))
     return found
+
+
+def in_full(path: str | Path) -> Path:
+    """A path that means the same from any working directory, under the name by which the user calls it.
+
+    A link stays one: its own name says how it is read (``my.csv`` is a table, wherever the bytes lie), and label files
+    lie beside it.
+    """
+    path = Path(path).expanduser()
+    return path.resolve() if path.name == ".." else path.parent.resolve() / path.name
 
 
 def corpus_notes(config: DataConfig, sources: dict[str, Source]) -> list[str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from seqvae.config import Config
-from seqvae.data.corpora import full_paths
+from seqvae.data.corpora import full_paths, in_full
 from seqvae.errors import SeqVAEError
 from seqvae.io import storage
 from seqvae.training.layout import CONFIG, PROVENANCE
@@ -17,11 +17,10 @@ def rooted(config: Config) -> Config:
     """The same files from wherever the run is evaluated or gone on with: their paths in full."""
     paths = {f"data.{split}": path for split, path in full_paths(config.data).items()}
     if config.train.pretrained_embeddings is not None:
-        vectors = config.train.pretrained_embeddings.path.expanduser().resolve()
-        paths["train.pretrained_embeddings.path"] = vectors
+        paths["train.pretrained_embeddings.path"] = in_full(config.train.pretrained_embeddings.path)
     for setting in ("model_file", "folder"):
         if (given := getattr(config.tokenizer, setting, None)) is not None:
-            paths[f"tokenizer.{setting}"] = given.expanduser().resolve()
+            paths[f"tokenizer.{setting}"] = in_full(given)
     return config.replace(**paths) if paths else config
 
 

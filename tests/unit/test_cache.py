@@ -9,17 +9,20 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
+from seqvae.config import Config
 from seqvae.data import cache
 from seqvae.data.cache import adding, kept, spooled, sweep, user_cache
-from seqvae.data.corpora import DataConfig, full_paths
+from seqvae.data.corpora import DataConfig, full_paths, resolve
 from seqvae.data.lines import text_lines
 from seqvae.data.sources import open_source
 from seqvae.data.store import prepare
 from seqvae.data.word_tokenizer import WordTokenizerConfig
 from seqvae.errors import SeqVAEError
+from seqvae.training.resuming import rooted
 
 
 @pytest.fixture
@@ -69,7 +72,25 @@ def test_a_run_names_the_copy_of_standard_input(stdin):
 def test_full_paths_leave_names_as_they_are(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert full_paths(DataConfig(train="a.txt", valid="hub:a/b")) == {"train": str(tmp_path / "a.txt")}
+    assert full_paths(DataConfig(train="..", valid=".")) == {"train": str(tmp_path.parent), "valid": str(tmp_path)}
     assert full_paths(DataConfig(corpus="tiny")) == {}
+
+
+def test_a_run_on_a_link_reads_what_the_name_of_the_link_says(tmp_path, monkeypatch):
+    """A table stays one though its bytes lie under another name, and labels lie beside the link."""
+    (tmp_path / "blobs").mkdir()
+    monkeypatch.chdir(tmp_path)
+    for name, text in (("a.csv", "text\na b\nb\n"), ("a.txt", "a b\nb\n"), ("vectors.txt", "a 1 2\n")):
+        Path("blobs", name.replace(".", "-")).write_text(text)
+        Path(name).symlink_to(Path("blobs", name.replace(".", "-")))
+    Path("a.labels").write_text("x\ny\n")
+    for settings, labels in (({"train": "a.csv"}, [None, None]), ({"train": "a.txt", "labels": True}, ["x", "y"])):
+        data = rooted(Config.from_dict({"data": settings})).data
+        assert data.train == str(tmp_path / settings["train"])
+        rows = resolve(data, ["train"])["train"].rows()
+        assert [(row.text, row.label) for row in rows] == list(zip(["a b", "b"], labels, strict=True))
+    saved = rooted(Config.from_dict({"train": {"pretrained_embeddings": {"path": "vectors.txt"}}}))
+    assert saved.train.pretrained_embeddings.path == tmp_path / "vectors.txt"
 
 
 def test_an_error_in_standard_input_names_it_and_the_line(stdin):
