@@ -127,8 +127,13 @@ def resolve(config: DataConfig, required: Collection[str] = ("train", "valid")) 
 def full_paths(config: DataConfig) -> dict[str, str]:
     """The splits that are files, with their paths in full; standard input is read, and its copy in the cache named.
 
-    With these settings a config means the same text from any working directory, and again on resume. Raises E226.
+    With these settings a config means the same text from any working directory, and again on resume. A corpus that is
+    a folder of the user's own becomes its files: elsewhere there may be another folder of its name. Raises E226, and
+    for such a corpus E220 to E222.
     """
+    if not _given(config) and _is_folder(config.corpus):
+        resolve(config)  # a setting that does not fit is told of the corpus that the user named, not of its files
+        return {split: str(in_full(path)) for split, path in catalogue.obtain(config.corpus).items()}
     found = {}
     for split, origin in _given(config).items():
         if origin == STDIN:
@@ -146,6 +151,20 @@ def in_full(path: str | Path) -> Path:
     """
     path = Path(path).expanduser()
     return path.resolve() if path.name == ".." else path.parent.resolve() / path.name
+
+
+def title(config: DataConfig) -> str:
+    """What the training text is called: by its corpus, whose files a run may have saved in its place, or own text."""
+    folder = None if config.train is None else Path(config.train).parent.name
+    by_name = folder is None or (folder == config.corpus and _is_folder(folder))
+    return str(config.corpus) if by_name else "own text"
+
+
+def _is_folder(corpus: str | None) -> bool:
+    """Whether it is no corpus that is the same everywhere, but a folder of the user's own."""
+    if corpus is None or corpus.startswith(torchtext_corpora.PREFIX):
+        return False
+    return corpus != catalogue.BUILT_IN and corpus not in catalogue.CORPORA
 
 
 def corpus_notes(config: DataConfig, sources: dict[str, Source]) -> list[str]:

@@ -113,7 +113,7 @@ def changed_settings(saved: Config, given: Config) -> list[str]:
     """The settings in which they differ. A run saves the thread count that null stood for, so null agrees with any;
     its paths are full ones; how many processes tokenize, and who is told of the run, makes no difference."""
     alike = _like(saved, given).replace(**{"train.loggers": saved.train.loggers})
-    return _differences(saved.model_dump(), alike.model_dump())
+    return _differences(rooted(saved).model_dump(), alike.model_dump())  # of an earlier release not all were full
 
 
 def _like(saved: Config, given: Config) -> Config:

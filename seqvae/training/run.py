@@ -18,6 +18,7 @@ import torch
 
 import seqvae
 from seqvae.config import Config
+from seqvae.data.corpora import title
 from seqvae.data.progress import Told
 from seqvae.data.store import Prepared, prepare
 from seqvae.data.tokenizers import Tokenizer, TokenizerConfig, is_saved, load_tokenizer
@@ -234,8 +235,7 @@ def _build(
         with evaluating(trainer.model):
             vae = TextVAE(trainer.model, prepared.tokenizer, noiseless=trainer.stage.noiseless)
         progress = trainer.progress
-        corpus = config.data.corpus if config.data.train is None else "own text"
-        facts = {"corpus": corpus, "updates": progress.step, "seed": config.train.seed}
+        facts = {"corpus": title(config.data), "updates": progress.step, "seed": config.train.seed}
         facts |= {f"best validation {trainer.stage.monitor}": progress.best}
         pretrained.save(folder / MODEL, vae, facts=facts)
 

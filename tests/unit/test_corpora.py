@@ -13,11 +13,13 @@ from corpus_stand_in import SPLITS, change, hashes, serving_ptb
 from pydantic import ValidationError
 
 import seqvae.shipped
+from seqvae.config import Config
 from seqvae.data.cache import user_cache
 from seqvae.data.catalogue import CORPORA, fetch, names
-from seqvae.data.corpora import DataConfig, corpus_notes, resolve
+from seqvae.data.corpora import DataConfig, corpus_notes, full_paths, resolve, title
 from seqvae.data.recipes import choose_by_hash, interleave, share_by_hash
 from seqvae.errors import SeqVAEError
+from seqvae.training.resuming import changed_settings, rooted
 
 PUBLISHED = dict(CORPORA)
 
@@ -303,6 +305,36 @@ def test_a_folder_of_ones_own_is_a_corpus_by_its_name(elsewhere, monkeypatch, pl
     assert resolve(DataConfig(corpus="mine", labels=True))["train"].labels.name == "train.labels"
     assert names()[-1] == "mine"
     assert corpus_notes(DataConfig(corpus="mine"), sources) == []
+
+
+def test_a_run_on_a_folder_of_ones_own_keeps_its_files_and_not_the_name_alone(elsewhere, monkeypatch):
+    """From another working directory the name may mean nothing, or another folder."""
+    put(elsewhere / "work/data/mine", ["train.txt", "valid.txt", "train.labels", "valid.labels"])
+    config = Config.from_dict({"data": {"corpus": "mine", "labels": True}})
+    saved = rooted(config)
+    put(elsewhere / "other/data/mine", ["train.txt", "valid.txt", "test.txt"])
+    monkeypatch.chdir(elsewhere / "other")
+    assert [source.path for source in resolve(saved.data).values()] == [
+        elsewhere / "work/data/mine/train.txt",
+        elsewhere / "work/data/mine/valid.txt",
+    ]
+    assert resolve(saved.data)["train"].labels == elsewhere / "work/data/mine/train.labels"
+    assert title(saved.data) == title(config.data) == "mine"
+    assert changed_settings(saved, config) == ["data.test", "data.train", "data.valid"]
+    monkeypatch.chdir(elsewhere / "work")
+    assert changed_settings(saved, config) == changed_settings(config, saved) == []
+    assert full_paths(DataConfig(corpus="tiny")) == full_paths(DataConfig(corpus="ptb")) == {}
+    assert title(DataConfig(corpus="tiny", train="data/tiny/train.txt")) == "own text"
+
+
+def test_what_does_not_fit_a_folder_of_ones_own_is_told_of_its_name(elsewhere):
+    put(elsewhere / "work/data/mine", ["train.txt", "valid.txt"])
+    put(elsewhere / "work/data/half", ["train.txt"])
+    for corpus, fraction, what in (("mine", 0.5, "the corpus mine has a validation"), ("half", None, "half has train")):
+        with pytest.raises(SeqVAEError, match=what):
+            full_paths(DataConfig(corpus=corpus, valid_fraction=fraction))
+    kept = full_paths(DataConfig(corpus="half", valid_fraction=0.5))
+    assert kept == {"train": str(elsewhere / "work/data/half/train.txt")}
 
 
 def test_a_folder_need_not_have_every_split(elsewhere):
