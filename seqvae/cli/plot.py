@@ -1,6 +1,7 @@
 """``seqvae plot``."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -54,7 +55,8 @@ def plot(
     ] = None,
     split: MeasuredOption = None,
     out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where to write.", show_default="RUN/plots; ./plots of several")
+        Path | None,
+        typer.Option(metavar="DIR", help="Where to write.", show_default="RUN/plots; ./plots of several or a model"),
     ] = None,
     form: Annotated[
         Format | None, typer.Option("--format", help="How to write it.", show_default="svg and png")
@@ -68,6 +70,7 @@ def plot(
     Curves come from the log of the runs, kl and rate from what `seqvae eval` kept; the map encodes a split. Needs
     matplotlib: `pip install 'seqvae[plots]'`.
     """
+    from seqvae.io import storage
     from seqvae.plots import style
 
     for run in runs:
@@ -75,7 +78,8 @@ def plot(
             raise SeqVAEError(
                 "E404", "there is no such run", where=str(run), hint="`seqvae runs list` shows those here"
             )
-    folder = out or (runs[0] / "plots" if len(runs) == 1 else Path("plots"))
+    is_run = len(runs) == 1 and not (runs[0] / storage.MANIFEST).is_file()  # a model folder is whole as it is
+    folder = out or (runs[0] / "plots" if is_run else Path("plots"))
     drawers: dict[str, Callable[[], Figure]] = {
         "training": lambda: _training(runs),
         "kl": lambda: _kl(runs, split),
@@ -123,14 +127,21 @@ def _reports(runs: Sequence[Path], split: Split | None) -> dict[str, dict[str, A
     from seqvae.io import pretrained
 
     split = measured_split(runs, split)
-    return {run.resolve().name: pretrained.kept_evaluation(run, split)[0] for run in runs}
+    return {_name(run, runs): pretrained.kept_evaluation(run, split)[0] for run in runs}
+
+
+def _name(run: Path, runs: Sequence[Path]) -> str:
+    """The name of its folder, or where another of them is called the same, the path by which the user named it."""
+    name = run.resolve().name
+    alike = {other.resolve() for other in runs if other.resolve().name == name}
+    return name if len(alike) == 1 else str(run)
 
 
 def _training(runs: Sequence[Path]) -> "Figure":
     from seqvae.plots.training import training_curves
     from seqvae.training.history import read_history
 
-    return training_curves([read_history(run) for run in runs])
+    return training_curves([replace(read_history(run), name=_name(run, runs)) for run in runs])
 
 
 def _kl(runs: Sequence[Path], split: Split | None) -> "Figure":

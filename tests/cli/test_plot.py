@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from seqvae.io.storage import verify
+
 pytest.importorskip("matplotlib")
 
 
@@ -47,6 +49,26 @@ def test_a_map_and_a_path_are_drawn_together(verb, drawn, tmp_path):
     assert [Path(line).name for line in result.stdout.splitlines()] == names
     assert "25 sentences" in (tmp_path / "map.svg").read_text(encoding="utf-8")
     assert "log p(text | z), nats" in (tmp_path / "path.svg").read_text(encoding="utf-8")
+
+
+def test_figures_of_a_model_folder_leave_it_as_it_is(verb, drawn, tmp_path, monkeypatch):
+    model = Path(shutil.copytree(drawn / "vae/model", tmp_path / "mine"))
+    monkeypatch.chdir(tmp_path)
+    result = verb("plot", model, "--path", "the cat saw a cake", "she ate some tea", "--format", "svg")
+    assert (result.exit_code, result.stdout) == (0, "plots/path.svg\n"), result.stderr
+    verify(model)
+
+
+def test_runs_whose_folders_have_one_name_are_told_apart(verb, drawn, tmp_path):
+    found = [Path(shutil.copytree(drawn / "vae", tmp_path / group / "seed-0")) for group in ("a", "b")]
+    for run in found:
+        assert verb("eval", "--model", run).exit_code == 0
+    result = verb("plot", *found, "--out", tmp_path / "out", "--format", "svg")
+    assert result.exit_code == 0, result.stderr
+    assert [Path(line).name for line in result.stdout.splitlines()] == ["training.svg", "kl.svg", "rate.svg"]
+    for figure in ("training", "kl", "rate"):
+        drawn_names = (tmp_path / f"out/{figure}.svg").read_text(encoding="utf-8")
+        assert all(str(run) in drawn_names for run in found)
 
 
 def test_curves_are_drawn_of_a_run_that_has_no_model_yet(verb, drawn, tmp_path):
