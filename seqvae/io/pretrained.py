@@ -1,6 +1,7 @@
 """The model folder: what is shared, and loads with no flags and without running code from it."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -69,18 +70,23 @@ def keep_evaluation(
 ) -> None:
     """Add the numbers of one split to ``eval.json`` of a model folder, which stays whole throughout.
 
+    Several processes may do so at once, and a run may save its model: nothing of theirs is lost.
+
     ``by_sentence`` (nats of each sentence) go into ``eval-SPLIT.safetensors`` beside it. Raises E406 where the folder
     holds other weights by now than those that were measured, ``weights_sha256``: a run that goes on saves its best
     model anew.
     """
-    present = _evaluations(folder)
-    with storage.atomic_folder(folder, amend=True) as temporary:
-        storage.write_json(temporary / EVALUATION, present | {split: report})
-        tensors = {name: torch.from_numpy(values) for name, values in (by_sentence or {}).items()}
-        save_tensors(temporary / sentences_file(split), tensors)
-        if storage.recorded_sha256(folder, WEIGHTS) != weights_sha256:
-            what = "the model has been saved anew since it was measured"
-            raise SeqVAEError("E406", what, where=str(folder), hint="measure again once the run has ended")
+    folder = folder.resolve()  # of a link the folder is replaced, and not the link
+    tensors = {name: torch.from_numpy(values) for name, values in (by_sentence or {}).items()}
+    for _ in storage.tries(folder):
+        with suppress(storage.ChangedMeanwhile):
+            with storage.atomic_folder(folder, amend=True) as temporary:
+                if storage.recorded_sha256(temporary, WEIGHTS) != weights_sha256:
+                    what = "the model has been saved anew since it was measured"
+                    raise SeqVAEError("E406", what, where=str(folder), hint="measure again once the run has ended")
+                storage.write_json(temporary / EVALUATION, _evaluations(temporary) | {split: report})
+                save_tensors(temporary / sentences_file(split), tensors)
+            return
 
 
 def kept_evaluation(path: str | Path, split: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

@@ -13,6 +13,7 @@ import math
 import os
 import shutil
 import stat
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
@@ -35,6 +36,8 @@ _DEVICE = {
 
 DISK_ERRORS = _FULL | _REFUSED | _DEVICE
 """What `storage_errors` has a word for."""
+
+_TRIES, _PAUSE_S = 100, 0.05
 
 _writing: set[Path] = set()
 """Temporary paths that this process is writing now. A process id alone does not tell: in containers it is often 1."""
@@ -77,8 +80,11 @@ def require_utf8(path: str | os.PathLike[str]) -> None:
 def atomic_folder(target: str | os.PathLike[str], *, amend: bool = False) -> Iterator[Path]:
     """Yields an empty folder to fill, which becomes ``target`` when the block ends, or vanishes when it raises.
 
-    With ``amend`` the folder starts as a copy of the present ``target``. A ``target`` that exists is replaced:
-    set aside, then removed once the new one is in place; no failure leaves neither.
+    A ``target`` that exists is replaced: set aside, then removed once the new one is in place; no failure leaves
+    neither. Of several processes that replace it at once the last one stays.
+
+    With ``amend`` the folder starts as a copy of the present ``target``, and `ChangedMeanwhile` is raised where another
+    process has replaced that before the block ends: nothing that another has written is lost. See `tries`.
     """
     target = Path(target)
     with storage_errors(target):
@@ -87,19 +93,37 @@ def atomic_folder(target: str | os.PathLike[str], *, amend: bool = False) -> Ite
         _delete(temporary)
         _writing.add(temporary)
         try:
-            if amend and target.exists():
-                shutil.copytree(target, temporary, symlinks=True)
-            else:
+            expected = _copy(target, temporary) if amend else None
+            if not amend:
                 temporary.mkdir()
             yield temporary
             _write_manifest(temporary)
             _flush_tree(temporary)
-            _swap(temporary, target)
+            _swap(temporary, target, expected)
         except BaseException:
             _delete(temporary)
             raise
         finally:
             _writing.discard(temporary)
+
+
+class ChangedMeanwhile(Exception):
+    """Another process has replaced a folder while a copy of it was amended."""
+
+
+def tries(folder: str | os.PathLike[str]) -> Iterator[None]:
+    """Rounds of a loop that is left once the ``folder`` is replaced.
+
+    Of those who amend a folder at once one succeeds at each round, so that few are needed. Raises E703 where others
+    still replace it after many, E402 where it is not whole, which is how it looks while it is replaced.
+    """
+    for _ in range(_TRIES):
+        yield
+        time.sleep(_PAUSE_S)
+    if not (Path(folder) / MANIFEST).is_file():
+        verify(folder)
+    hint = "wait until nothing else writes to it, then run again"
+    raise SeqVAEError("E703", "other processes keep replacing the folder", where=str(folder), hint=hint)
 
 
 def check_replaceable(folder: str | os.PathLike[str], mark: str) -> None:
@@ -354,22 +378,93 @@ def _alive(pid: int) -> bool:
     return True
 
 
-def _swap(temporary: Path, target: Path) -> None:
-    aside = _beside(target, "old")
-    replaced = target.exists()
-    if replaced:
-        _delete(aside)
-        os.rename(target, aside)
+def _copy(target: Path, temporary: Path) -> bytes:
+    """Copies a folder as a whole, and returns its manifest."""
     try:
-        os.rename(temporary, target)
-    except BaseException:
-        if replaced:
-            os.rename(aside, target)
-        raise
+        expected = (target / MANIFEST).read_bytes()
+        _copy_files(target, temporary)
+    except FileNotFoundError as error:  # it is being replaced
+        raise ChangedMeanwhile from error
+    if _manifest(target) != expected:
+        raise ChangedMeanwhile
+    return expected
+
+
+def _copy_files(source: Path, target: Path) -> None:
+    """`shutil.copytree` would gather what the disk answers into an error of its own, without its number."""
+    target.mkdir()
+    for path in source.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            _copy_files(path, target / path.name)
+        else:
+            shutil.copy2(path, target / path.name, follow_symlinks=False)
+    shutil.copystat(source, target)
+
+
+def _swap(temporary: Path, target: Path, expected: bytes | None = None) -> None:
+    """Puts ``temporary`` in the place of ``target``, which must have the manifest that is ``expected``, if one is.
+
+    A rename takes a folder as a whole and from one process alone: what was set aside is looked at in peace.
+    """
+    aside = _beside(target, "old")
+    for _ in tries(target):
+        if expected is not None and _manifest(target) != expected:  # most are seen here, and nothing is moved for them
+            raise ChangedMeanwhile
+        replaced = _set_aside(target, aside)
+        try:
+            if expected is not None and not (replaced and _manifest(aside) == expected):
+                raise ChangedMeanwhile
+            os.rename(temporary, target)
+            break
+        except BaseException as error:
+            overtaken = _is_in_the_way(error, target)
+            if replaced and overtaken:
+                _delete(aside)
+            elif replaced:
+                _put_back(aside, target)
+            if not overtaken:
+                raise
+            if expected is not None:
+                raise ChangedMeanwhile from error
     _flush(target.parent)
     if replaced:
         with contextlib.suppress(OSError):  # The new folder is in place; `recover` sweeps what would not go.
             _delete(aside)
+
+
+def _manifest(folder: Path) -> bytes | None:
+    with contextlib.suppress(FileNotFoundError):
+        return (folder / MANIFEST).read_bytes()
+    return None
+
+
+def _set_aside(target: Path, aside: Path) -> bool:
+    """Whether ``target`` was there to be set aside: another process may have it aside at this moment."""
+    if not target.exists():
+        return False
+    _delete(aside)
+    try:
+        os.rename(target, aside)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _put_back(aside: Path, target: Path) -> None:
+    """What was set aside comes back, or goes where another process has put a newer folder in its place."""
+    try:
+        os.rename(aside, target)
+    except OSError as error:
+        if not _is_in_the_way(error, target):
+            raise
+        _delete(aside)
+
+
+def _is_in_the_way(error: BaseException, target: Path) -> bool:
+    """Whether a rename to ``target`` failed because another process has put a folder there. Windows has its own way."""
+    if isinstance(error, PermissionError):
+        return os.name == "nt" and target.exists()
+    return isinstance(error, OSError) and error.errno in (errno.EEXIST, errno.ENOTEMPTY)
 
 
 def _delete(path: Path) -> None:

@@ -1,6 +1,7 @@
 """The model folder: it comes back as it was, says nothing of where it was made, and is refused when it is not whole."""
 
 import json
+import os
 import pickle
 import shutil
 from pathlib import Path
@@ -333,6 +334,48 @@ class TestEvaluation:
             pretrained.keep_evaluation(model, "test", {"elbo_nats": 4.5}, weights_sha256="0" * 64)
         assert caught.value.code == "E406"
         assert {path: path.read_bytes() for path in model.rglob("*") if path.is_file()} == before
+
+    @pytest.fixture
+    def meanwhile(self, monkeypatch):
+        """Has another process do something while numbers are being added, once."""
+        flush, waiting = storage._flush_tree, []
+
+        def flushing(path):
+            flush(path)
+            if waiting:
+                with monkeypatch.context() as patch:
+                    patch.setattr(os, "getpid", lambda: 2**22 + 1)
+                    waiting.pop()()
+
+        monkeypatch.setattr(storage, "_flush_tree", flushing)
+        return waiting.append
+
+    def test_numbers_that_another_process_adds_at_the_same_time_are_kept_too(self, model, meanwhile):
+        weights = storage.sha256_file(model / "model.safetensors")
+        meanwhile(lambda: pretrained.keep_evaluation(model, "valid", {"elbo_nats": 3.5}, weights_sha256=weights))
+        pretrained.keep_evaluation(model, "test", {"elbo_nats": 4.5}, weights_sha256=weights)
+        assert pretrained.evaluated_splits(model) == ["test", "valid"]
+        storage.verify(model)
+
+    def test_a_model_that_training_saves_at_the_same_time_stays(self, model, meanwhile):
+        weights = storage.sha256_file(model / "model.safetensors")
+        better = seqvae.load(model)
+        with torch.no_grad():
+            next(better.model.parameters()).add_(1)
+        meanwhile(lambda: pretrained.save(model, better, facts={}))
+        with pytest.raises(SeqVAEError, match="saved anew") as caught:
+            pretrained.keep_evaluation(model, "test", {"elbo_nats": 4.5}, weights_sha256=weights)
+        assert caught.value.code == "E406"
+        assert storage.sha256_file(model / "model.safetensors") != weights
+        assert pretrained.evaluated_splits(model) == []
+        storage.verify(model)
+
+    def test_of_a_link_the_folder_behind_it_is_added_to(self, model, tmp_path):
+        weights = storage.sha256_file(model / "model.safetensors")
+        (tmp_path / "link").symlink_to(model)
+        pretrained.keep_evaluation(tmp_path / "link", "test", {"elbo_nats": 4.5}, weights_sha256=weights)
+        assert (tmp_path / "link").is_symlink()
+        assert pretrained.evaluated_splits(model) == ["test"]
 
 
 class TestCard:

@@ -1,5 +1,6 @@
 """What is written is whole or absent, and damage is found before use."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -108,6 +109,140 @@ def test_amending_keeps_what_is_there(tmp_path):
     verify(tmp_path / "model")
     assert read_json(tmp_path / "model" / "eval.json") == {"elbo_nats": 3.5}
     assert read_json(tmp_path / "model" / "state.json") == {"word": "one"}
+
+
+# Several processes at one folder.
+
+
+@contextlib.contextmanager
+def another_process():
+    """What is done inside is done under another process id."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "getpid", lambda: DEAD)
+        yield
+
+
+@pytest.fixture
+def meanwhile(monkeypatch):
+    """``meanwhile(step, do)`` lets another process ``do`` something just before the first call of a step."""
+
+    def interpose(owner, name: str, do, call: int = 1) -> None:
+        operation, calls = getattr(owner, name), []
+
+        def step(*arguments):
+            calls.append(arguments)
+            if len(calls) == call:
+                with another_process():
+                    do()
+            return operation(*arguments)
+
+        monkeypatch.setattr(owner, name, step)
+
+    return interpose
+
+
+def amend(target: Path, name: str) -> None:
+    with atomic_folder(target, amend=True) as folder:
+        write_json(folder / name, {})
+
+
+@pytest.mark.parametrize("step", [(storage, "_copy_files"), (storage, "_flush_tree"), (os, "rename")])
+@pytest.mark.parametrize("other", [amend, make_folder])
+def test_what_another_process_has_written_is_not_amended_away(tmp_path, meanwhile, step, other):
+    target = make_folder(tmp_path / "model")
+    found = []
+
+    def others():
+        other(target, "theirs.json" if other is amend else "two")
+        found.append(content(target))
+
+    # The manifest is written by a rename too, but by os.replace; the first os.rename sets the folder aside.
+    meanwhile(*step, others)
+    with pytest.raises(storage.ChangedMeanwhile):
+        amend(target, "ours.json")
+    assert (content(target), [path.name for path in tmp_path.iterdir()]) == (found[0], ["model"])
+    amend(target, "ours.json")
+    verify(target)
+
+
+def test_a_folder_that_is_being_replaced_is_amended_later(tmp_path, meanwhile):
+    target = make_folder(tmp_path / "model")
+    aside = tmp_path / "aside"
+    target.rename(aside)
+    with pytest.raises(storage.ChangedMeanwhile):
+        amend(target, "ours.json")
+    aside.rename(target)
+    meanwhile(storage, "_set_aside", lambda: target.rename(aside))
+    with pytest.raises(storage.ChangedMeanwhile):
+        amend(target, "ours.json")
+    assert [path.name for path in tmp_path.iterdir()] == ["aside"]
+
+
+def test_of_two_that_replace_a_folder_at_once_the_last_one_stays(tmp_path, meanwhile):
+    """The other one has it aside, or puts a new one in place, between any two of our steps."""
+    target = make_folder(tmp_path / "model")
+    for call in (1, 2):
+        meanwhile(os, "rename", lambda: make_folder(target, "theirs"), call)
+        make_folder(target, "ours")
+        assert [path.name for path in tmp_path.iterdir()] == ["model"]
+        assert read_json(target / "state.json") == {"word": "ours"}
+        verify(target)
+    aside = tmp_path / "aside"
+    meanwhile(storage, "_delete", lambda: target.rename(aside), call=2)  # the first call makes room for the new one
+    make_folder(target, "last")
+    assert read_json(target / "state.json") == {"word": "last"}
+    assert aside.exists()
+
+
+def test_a_folder_that_is_never_let_be_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(storage, "_PAUSE_S", 0)
+    target = make_folder(tmp_path / "model")
+
+    def give_up():
+        for _ in storage.tries(target):
+            continue
+
+    assert code_of(give_up) == "E703"
+    (target / MANIFEST).unlink()
+    assert code_of(give_up) == "E402"
+
+
+WRITER = """
+import sys
+from contextlib import suppress
+from pathlib import Path
+from seqvae.io import storage
+who, target = sys.argv[1], Path(sys.argv[2])
+print("ready", flush=True)
+sys.stdin.read(1)
+for number in range(10):
+    for _ in storage.tries(target):
+        with suppress(storage.ChangedMeanwhile):
+            with storage.atomic_folder(target, amend=who != "save") as folder:
+                (folder / f"{who}-{number}").write_bytes(b"x")
+            break
+"""
+
+
+@pytest.mark.parametrize("others", [("a", "b"), ("a", "save")])
+def test_two_processes_may_write_to_a_folder_at_once(tmp_path, others):
+    target = make_folder(tmp_path / "model")
+    pipe = subprocess.PIPE
+    command = [sys.executable, "-c", WRITER]
+    writers = [subprocess.Popen([*command, who, target], stdin=pipe, stdout=pipe, stderr=pipe) for who in others]
+    for writer in writers:
+        assert writer.stdout.readline() == b"ready\n"
+    for writer in writers:
+        writer.stdin.write(b"x")
+        writer.stdin.flush()
+    assert [writer.communicate()[1] for writer in writers] == [b"", b""]
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+    verify(target)
+    if "save" not in others:
+        assert {f"{who}-{number}" for who in others for number in range(10)} < set(content(target))
+
+
+# Crashes.
 
 
 @pytest.mark.parametrize("kill_at", ["fill", "manifest", "between", "before_delete"])

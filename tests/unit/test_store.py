@@ -364,11 +364,11 @@ def test_an_entry_that_another_process_finished_first_is_used(tmp_path, corpus, 
     theirs = prepare(DataConfig(**corpus), tokenizer, cache=other).splits["train"].fingerprint
     swap = storage._swap
 
-    def overtaken(temporary, target):
+    def overtaken(temporary, target, *expected):
         if target.name == theirs and not target.exists():
             shutil.copytree(other / "prepared" / theirs, target)
             raise OSError(39, "Directory not empty", str(target))
-        swap(temporary, target)
+        swap(temporary, target, *expected)
 
     monkeypatch.setattr(storage, "_swap", overtaken)
     made = prepare(DataConfig(**corpus), tokenizer, cache=cache)
