@@ -135,7 +135,7 @@ def _fill(folder: Path, pinned: Reference) -> None:
             raise SeqVAEError("E439", what, where=str(pinned), hint=hint)
         fetched.append(_get(pinned, name, folder))
     # The page is there to be read and edited on the Hub: what it says changes nothing that is loaded.
-    wrong = [fault for fault in storage.faults(folder) if fault.where != str(folder / card.FILE)]
+    wrong = list(storage.faults(folder, editable=[card.FILE]))
     if wrong:
         for path in fetched:  # or the same bytes would come out of huggingface_hub's cache the next time
             with suppress(OSError):
@@ -181,13 +181,13 @@ def push(
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
     target = reference(name, revision)
-    storage.verify(folder)
+    storage.verify(folder, editable=[card.FILE])
     page = page or folder / card.FILE
     text = "".join(f"{line}\n" for _, line in file_lines(page, str(page)))
     with tempfile.TemporaryDirectory() as above, _asking(target, writing=True):
         staged = Path(above) / "model"
         with storage.atomic_folder(staged) as copy:
-            for file in storage.manifest_names(folder):
+            for file in set(storage.manifest_names(folder)) - {card.FILE}:
                 (copy / file).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(folder / file, copy / file)
             (copy / card.FILE).write_text(card.for_hub(text, target.name), encoding="utf-8")

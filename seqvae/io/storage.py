@@ -14,7 +14,7 @@ import os
 import shutil
 import stat
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 
@@ -168,16 +168,17 @@ def remove_folder(path: str | os.PathLike[str]) -> None:
         _delete(aside)
 
 
-def verify(folder: str | os.PathLike[str]) -> None:
+def verify(folder: str | os.PathLike[str], *, editable: Collection[str] = ()) -> None:
     """Checks a folder against its manifest, every byte of it, and raises the first of its :func:`faults`."""
-    for fault in faults(folder):
+    for fault in faults(folder, editable=editable):
         raise fault
 
 
-def faults(folder: str | os.PathLike[str]) -> Iterator[SeqVAEError]:
+def faults(folder: str | os.PathLike[str], *, editable: Collection[str] = ()) -> Iterator[SeqVAEError]:
     """What is wrong with a folder by its manifest, file by file.
 
-    Names that begin with a dot at the top of the folder are no part of it (editors and Git leave such files).
+    Names that begin with a dot at the top of the folder are no part of it (editors and Git leave such files). Of the
+    files ``editable`` neither what they hold nor whether they are there is looked at.
 
     E402 where the folder, its manifest or a file is missing, E403 where a newer seqvae saved it, E401 where it is
     damaged or holds what it should not (a link, an extra file, a path that leads outside). What leaves nothing else to
@@ -189,9 +190,9 @@ def faults(folder: str | os.PathLike[str]) -> Iterator[SeqVAEError]:
     if not (folder / MANIFEST).is_file():
         hint = "the folder is only partly copied, or seqvae did not write it: copy it again"
         raise SeqVAEError("E402", f"{MANIFEST} is missing", where=str(folder), hint=hint)
-    expected = _read_manifest(folder)
+    expected = {name: entry for name, entry in _read_manifest(folder).items() if name not in editable}
     with storage_errors(folder):
-        present = _files(folder)
+        present = _files(folder).difference(editable)
         for name in sorted(expected.keys() - present):
             hint = "the folder is only partly copied: copy it again, or use another checkpoint"
             yield SeqVAEError("E402", f"`{name}` is missing", where=str(folder / name), hint=hint)

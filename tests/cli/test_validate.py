@@ -49,6 +49,11 @@ def test_a_model_that_was_copied_out_of_its_run_has_the_steps_of_a_model(desk, r
     assert list(steps(desk, str(run / "model"))) == STEPS
 
 
+def test_an_edited_card_is_no_damage(desk, run):
+    (run / "model/README.md").write_text("# Mine\n", encoding="utf-8")
+    assert {step["status"] for step in steps(desk, "run").values()} == {"ok"}
+
+
 def test_every_damaged_file_is_named(desk, run):
     for name in ("config.json", "tokenizer/tokenizer.json"):
         (run / "model" / name).write_bytes((run / "model" / name).read_bytes()[:-1])

@@ -33,7 +33,7 @@ def test_the_files_that_are_missing_here_are_all_there_are(model):
 
 
 @pytest.mark.parametrize("verb", VERBS)
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", [name for name in FILES if name != "README.md"])  # that one is the owner's
 def test_a_file_that_is_missing_is_named(model, name, verb):
     (model / name).unlink()
     refused(verb, "error[E402]", f"{Path(name).name}", "is missing")

@@ -129,7 +129,7 @@ def test_the_files_that_are_damaged_here_are_all_there_are(made):
         assert sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()) == names
 
 
-@pytest.mark.parametrize(("name", "damage"), damages(MODEL))
+@pytest.mark.parametrize(("name", "damage"), damages([name for name in MODEL if name != "README.md"]))
 def test_a_damaged_file_of_a_model_is_found_before_use(made, tmp_path, name, damage):
     folder = Path(shutil.copytree(made[0] / "model", tmp_path / "model"))
     DAMAGE[damage](folder / name)

@@ -163,7 +163,7 @@ class TestNoModel:
         assert f"seqvae train --resume {tmp_path}" in error.hint
 
 
-FILES = ["README.md", "config.json", "model.safetensors", "tokenizer/tokenizer.json"]
+FILES = ["config.json", "model.safetensors", "tokenizer/tokenizer.json"]
 
 
 class TestDamage:
@@ -184,6 +184,13 @@ class TestDamage:
     def test_a_missing_file_is_named(self, model, name):
         (model / name).unlink()
         assert name in refused(model, "E402").what
+
+    @pytest.mark.parametrize("edit", [lambda card: card.write_text("---\nlicense: mit\n---\n"), Path.unlink])
+    def test_the_card_is_its_owners_to_edit(self, model, edit):
+        edit(model / "README.md")
+        weights = seqvae.load(model).weights_sha256
+        pretrained.keep_evaluation(model, "test", {"elbo_nats": 4.5}, weights_sha256=weights)
+        storage.verify(model)
 
     def test_a_file_that_does_not_belong_there_is_refused(self, model):
         (model / "extra.py").write_text("print('never run')")

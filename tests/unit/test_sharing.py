@@ -161,6 +161,16 @@ class TestCard:
         assert same(seqvae.load("ann/toy"), toy_vae())
         assert not any(path.endswith(".svg") for _, path in server.asked)
 
+    @pytest.mark.parametrize("gone", [False, True])
+    def test_a_card_that_its_owner_edited_is_pushed_and_one_of_another_name_in_its_place(self, server, gone):
+        toy_vae().save_pretrained("made")
+        card = Path("made/README.md")
+        card.write_text("---\nlicense: mit\n---\n# Mine\n", encoding="utf-8")
+        page = card.rename("page.md") if gone else None
+        hub.push(Path("made"), "ann/toy", page=page)
+        assert server.repositories["ann/toy"].files()["README.md"] == b"---\nlicense: mit\n---\n# Mine\n"
+        assert same(seqvae.load("ann/toy"), toy_vae())
+
     def test_a_card_that_was_edited_on_the_hub_is_taken_as_it_is(self, shared):
         shared.commit(shared.files() | {"README.md": b"edited in a browser"})
         loaded = seqvae.load("ann/toy")
