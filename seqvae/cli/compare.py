@@ -63,10 +63,12 @@ def compare(
 
 
 def _each_once(runs: Sequence[Path]) -> list[Path]:
-    """A run that is named twice is no second seed."""
+    """A run that is named twice is no second seed, nor is the model in it."""
+    from seqvae.io import pretrained
+
     found: dict[Path, Path] = {}
     for run in runs:
-        found.setdefault(run.resolve(), run)
+        found.setdefault(pretrained.model_folder(run).resolve(), run)
     if len(found) < len(runs):
         say("note     a run that is named twice counts once")
     return list(found.values())

@@ -43,7 +43,8 @@ def test_seeds_are_grouped_and_differences_have_their_noise(verb, runs):
 
 def test_a_run_that_is_named_twice_is_no_second_seed(verb, runs):
     first, _, third = runs
-    result = verb("compare", first, third, f"{third}/../{Path(first).name}", "--format", "json")
+    again = f"{third}/../{Path(first).name}"
+    result = verb("compare", first, third, again, f"{first}/model", "--format", "json")
     assert result.exit_code == 0, result.stderr
     assert [group["runs"] for group in json.loads(result.stdout)["groups"]] == [[first], [third]]
     assert result.stderr == "note     a run that is named twice counts once\n"
