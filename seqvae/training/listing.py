@@ -6,6 +6,7 @@ import os
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +14,9 @@ from seqvae.errors import SeqVAEError
 from seqvae.io import storage
 from seqvae.training.layout import CHECKPOINTS, METRICS, MODEL, PROVENANCE
 from seqvae.training.lock import is_held
+
+BEGAN = "%Y-%m-%dT%H:%M:%S%z"
+"""How provenance.json writes the local time at which the run began."""
 
 _TAIL_BYTES = 65_536
 
@@ -42,8 +46,23 @@ def list_runs(runs: Path) -> list[RunSummary]:
     if not runs.is_dir():
         hint = "`seqvae train` makes ./runs in the directory that it is started in"
         raise SeqVAEError("E404", "there is no such folder", where=str(runs), hint=hint)
-    begun = sorted(runs.glob(f"*/{PROVENANCE}"), key=lambda path: (path.stat().st_mtime_ns, path), reverse=True)
-    return [summarise(path.parent) for path in begun]
+    return [summarise(folder) for folder in newest_first(runs)]
+
+
+def newest_first(runs: Path) -> list[Path]:
+    """The folders of the runs in a folder, the one begun last first."""
+    return sorted((path.parent for path in runs.glob(f"*/{PROVENANCE}")), key=_begun, reverse=True)
+
+
+def _begun(folder: Path) -> tuple[float, int, Path]:
+    """When the run says that it began, in seconds since 1970; of a damaged one, when that file was written."""
+    path = folder / PROVENANCE
+    written = path.stat().st_mtime_ns
+    try:
+        began = datetime.strptime(_json(path).get("began"), BEGAN).timestamp()
+    except (TypeError, ValueError):
+        began = written / 1e9
+    return began, written, folder
 
 
 def summarise(folder: Path) -> RunSummary:

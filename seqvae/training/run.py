@@ -32,6 +32,7 @@ from seqvae.training.distributed import World, joined, ranks_of
 from seqvae.training.embeddings import PretrainedEmbeddings
 from seqvae.training.external_loggers import ExternalLoggers, ShownCodes, check_loggers, codes_to_show
 from seqvae.training.layout import CHECKPOINTS, CONFIG, LOG, METRICS, MODEL, PROVENANCE, TOKENIZER
+from seqvae.training.listing import BEGAN, newest_first
 from seqvae.training.lock import locked
 from seqvae.training.loggers import MetricsFile, PlainLog
 from seqvae.training.phases import check_resets, resolve_phases
@@ -120,8 +121,7 @@ def new_folder(stem: str, runs: Path = Path("runs")) -> Path:
 
 def newest_run(runs: Path = Path("runs"), *, config: Config | None = None, with_model: bool = False) -> Path | None:
     """The run under ``runs`` that was begun last: of those with these settings, or of those with a model."""
-    begun = sorted(runs.glob(f"*/{PROVENANCE}"), key=lambda path: (path.stat().st_mtime_ns, path), reverse=True)
-    for folder in (path.parent for path in begun):
+    for folder in newest_first(runs):
         if (not with_model or (folder / MODEL).is_dir()) and (config is None or _has_settings(folder, config)):
             return folder
     return None
@@ -308,7 +308,7 @@ def _provenance(config: Config, data: Mapping[str, Any], runtime: Runtime) -> di
     libraries = {name: importlib.metadata.version(name) for name in ("torch", "numpy", "safetensors")}
     return {
         "schema_version": storage.SCHEMA_VERSION,
-        "began": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "began": time.strftime(BEGAN),
         "argv": shlex.join(sys.argv),
         "git": _git_commit(),
         "versions": {"seqvae": seqvae.__version__, "python": platform.python_version(), **libraries},

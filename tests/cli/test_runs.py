@@ -11,6 +11,7 @@ import pytest
 
 from seqvae.training.listing import list_runs, summarise
 from seqvae.training.lock import LOCK, is_held, locked
+from seqvae.training.run import newest_run
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -80,6 +81,25 @@ def test_damaged_files_leave_unknown_what_they_would_have_said(runs):
     found = summarise(runs / "vae")
     assert (found.began, found.config, found.steps, found.best) == (None, None, 0, None)
     assert len(list_runs(runs)) == 3
+
+
+def test_a_run_begun_long_ago_stays_old_when_it_is_gone_on_with(runs):
+    """--allow-change writes to provenance.json; a damaged one says nothing but when it was written."""
+
+    def order() -> list[str]:
+        assert newest_run(runs) == Path(list_runs(runs)[0].folder)
+        return [Path(each.folder).name for each in list_runs(runs)]
+
+    times = {"lm": "2025-03-30T01:00:00+0100", "ae": "2025-03-30T03:30:00+0300", "vae": "2025-03-30T00:00:00-0100"}
+    for written, (name, began) in enumerate(times.items(), 1):
+        path = runs / name / "provenance.json"
+        provenance = json.loads(path.read_text(encoding="utf-8"))
+        path.write_text(json.dumps(provenance | {"began": began}), encoding="utf-8")
+        os.utime(path, (written, written))
+    os.utime(runs / "lm/provenance.json", (2**31, 2**31))
+    assert order() == ["vae", "ae", "lm"]
+    (runs / "lm/provenance.json").write_text("{", encoding="utf-8")
+    assert order() == ["lm", "vae", "ae"]
 
 
 def test_listing_imports_nothing_heavy(runs):

@@ -256,7 +256,8 @@ def test_a_second_signal_ends_at_once_and_handlers_are_put_back():
 def test_resume_auto_goes_on_with_the_newest_run_and_does_nothing_to_a_finished_one(world, tmp_path):
     run = Path(shutil.copytree(world.cut("plateau", 6), tmp_path / "runs" / "toy-0101-0000"))
     older = Path(shutil.copytree(world.whole["two phases"], tmp_path / "runs" / "toy-0101-0001"))
-    os.utime(older / "provenance.json", (1, 1))
+    provenance = json.loads((older / "provenance.json").read_text(encoding="utf-8"))
+    storage.write_json(older / "provenance.json", provenance | {"began": "2025-01-31T12:00:00+0100"})
     process = started("--resume", "auto", cwd=tmp_path)
     _, errors = process.communicate(timeout=TIMEOUT_S)
     assert process.returncode == 0, errors
