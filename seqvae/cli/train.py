@@ -93,9 +93,10 @@ def _trained(
         tell_waiting(settings.data.train, settings.data.valid, settings.data.test)
     with joined() as world:
         folder = Path(found) if (found := world.told(lambda: _resumed_folder(resume, settings, out))) else None
-        if folder is not None and settings is None and changes:
+        if folder is not None and settings is None and changes and (folder / runs.CONFIG).is_file():
             settings = Config.from_yaml(folder / runs.CONFIG, changes)
         if folder is None and out is None and config is not None:
+            settings = runs.with_full_paths(settings, world)  # what it refuses leaves no folder behind
             out = Path(world.told(lambda: str(runs.new_folder(Path(config).stem))))
         with training_display(as_json=as_json) if world.rank == 0 else contextlib.nullcontext(()) as observers:
             return runs.train(settings, out=out, resume=folder, allow_change=allow_change, observers=observers)
@@ -107,7 +108,7 @@ def _resumed_folder(resume: str | None, config: "Config | None", out: Path | Non
     if resume is None:
         return ""
     if resume != "auto":
-        if out is not None and out != Path(resume):
+        if out is not None and out.resolve() != Path(resume).resolve():
             raise SeqVAEError("E213", "--resume and --out name different folders", hint="leave --out away")
         return resume
     from seqvae.training.run import CONFIG, newest_run

@@ -82,9 +82,7 @@ def train(
         raise SeqVAEError("E210", "there is nothing to train", hint=hint)
     with joined() as world:
         if config is not None:
-            config = as_config(config)
-            check_sources(world, config.data)
-            config = rooted(config)
+            config = with_full_paths(as_config(config), world)
         if resume is not None:
             folder, config = Path(resume), resumed_config(Path(resume), config, allow_change)
         else:
@@ -103,6 +101,15 @@ def as_config(config: Config | str | Path | Mapping[str, Any]) -> Config:
     if isinstance(config, Config):
         return config
     return Config.from_dict(config) if isinstance(config, Mapping) else Config.from_yaml(config)
+
+
+def with_full_paths(config: Config, world: World) -> Config:
+    """The config that a run is saved with, but for what only this machine decides. Standard input is read.
+
+    Raises E226 and E238 for text that cannot be read so, E220 to E222 for a corpus of the user's own that does not fit.
+    """
+    check_sources(world, config.data)
+    return rooted(config)
 
 
 def new_folder(stem: str, runs: Path = Path("runs")) -> Path:

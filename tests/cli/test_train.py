@@ -104,7 +104,9 @@ def test_out_names_the_folder_and_never_overwrites(desk):
         (["--config", "small.yaml", "--set", "data.train=nope.txt"], "E301", "nope.txt"),
         (["--config", "small.yaml", "--set", "data.valid=null"], "E220", "data.valid_fraction"),
         (["--resume", "runs/nope"], "E404", "there is no run to resume"),
+        (["--resume", "runs/nope", "--set", "train.steps=1"], "E404", "there is no run to resume"),
         (["--resume", "runs/nope", "--out", "runs/other"], "E213", "different folders"),
+        (["--config", "small.yaml", "--set", "data.train=-", "--set", "data.valid=-"], "E226", "can be read once"),
     ],
 )
 def test_a_mistake_is_told_before_any_folder_is_made(desk, arguments, code, told):
@@ -180,7 +182,7 @@ def test_a_named_run_goes_on_without_a_config_and_not_with_other_settings(desk):
     result = desk("train", "--resume", stopped, "--set", "train.seed=7")
     assert result.exit_code == 2
     assert "error[E211]: the run was begun with other settings: train.seed" in result.stderr
-    result = desk("train", "--resume", stopped, "--config", "small.yaml")
+    result = desk("train", "--resume", stopped, "--config", "small.yaml", "--out", Path.cwd() / stopped)
     assert "resume   at update 10\n" in result.stderr
     assert begun(result) == stopped
 
