@@ -95,6 +95,16 @@ def keep_changes(folder: Path, config: Config, step: int) -> None:
     storage.write_bytes(folder / CONFIG, content)
 
 
+def refuse_changes(folder: Path, config: Config) -> None:
+    """Raises E211 where ``config`` differs from that of a finished run, but for how it is measured and its threads."""
+    changed = changed_settings(Config.from_yaml(folder / CONFIG), config)
+    refused = [name for name in changed if not _is_within(name, ("eval", "train.threads"))]
+    if refused:
+        what = f"the run is finished, and was trained with other settings: {', '.join(refused[:5])}"
+        hint = "begin a new run with the new values: leave --resume away"
+        raise SeqVAEError("E211", what, where=str(folder), hint=hint)
+
+
 def _require_own(path: Path) -> None:
     """Raises E211 for a config that was edited, or damaged, since the run was begun. Runs of seqvae 0.1 cannot tell."""
     provenance = path.parent / PROVENANCE

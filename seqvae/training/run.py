@@ -36,7 +36,14 @@ from seqvae.training.listing import BEGAN, newest_first
 from seqvae.training.lock import locked
 from seqvae.training.loggers import MetricsFile, PlainLog
 from seqvae.training.phases import check_resets, resolve_phases
-from seqvae.training.resuming import changed_settings, is_unused, keep_changes, resumed_config, rooted
+from seqvae.training.resuming import (
+    changed_settings,
+    is_unused,
+    keep_changes,
+    refuse_changes,
+    resumed_config,
+    rooted,
+)
 from seqvae.training.runtime import Runtime
 from seqvae.training.shares import check_dealing, check_shares, check_sources, dealt, processes
 from seqvae.training.stage import check_phases
@@ -160,6 +167,7 @@ def _train(config: Config, folder: Path, observers: Sequence[Observer], world: W
             storage.recover(folder / CHECKPOINTS)
         checkpoint, notes = states.newest_intact(folder / CHECKPOINTS)
     if checkpoint is not None and checkpoint.progress.finished:
+        refuse_changes(folder, config)
         _fan_out(observers)({"event": "note", "text": "this run is finished already"})
         return Run(folder, finished=True)
     tokenizer, saved_by = _tokenizer(config, folder), None if checkpoint is None else ranks_of(checkpoint.training)

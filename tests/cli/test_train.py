@@ -187,6 +187,17 @@ def test_a_named_run_goes_on_without_a_config_and_not_with_other_settings(desk):
     assert begun(result) == stopped
 
 
+def test_a_finished_run_is_not_told_to_have_taken_other_settings(desk):
+    folder = begun(desk("train", "--config", "small.yaml", *FEW))
+    change = ("--set", "train.epochs=9", "--allow-change", "train.epochs")
+    result = desk("train", "--resume", folder, *change)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "error[E211]: the run is finished, and was trained with other settings: train.epochs" in result.stderr
+    assert "begin a new run" in result.stderr
+    alike = ("--set", "eval.iw_samples=3", "--set", "train.threads=2", "--allow-change", "train.threads")
+    assert "finished already" in desk("train", "--resume", folder, *alike, "--allow-change", "eval").stderr
+
+
 def test_a_run_goes_on_without_the_tokenizer_that_it_was_begun_with(desk):
     """Its folder holds a copy of it, from the first update on."""
     WordTokenizer(["the", "cat", "saw", "some", "tea"]).save("given")
