@@ -92,7 +92,8 @@ def _trained(
     if settings is not None:
         tell_waiting(settings.data.train, settings.data.valid, settings.data.test)
     with joined() as world:
-        folder = Path(found) if (found := world.told(lambda: _resumed_folder(resume, settings, out))) else None
+        found = world.told(lambda: _resumed_folder(resume, settings, out, allow_change))
+        folder = Path(found) if found else None
         if folder is not None and settings is None and changes and (folder / runs.CONFIG).is_file():
             settings = Config.from_yaml(folder / runs.CONFIG, changes)
         if folder is None and out is None and config is not None:
@@ -102,9 +103,9 @@ def _trained(
             return runs.train(settings, out=out, resume=folder, allow_change=allow_change, observers=observers)
 
 
-def _resumed_folder(resume: str | None, config: "Config | None", out: Path | None) -> str:
+def _resumed_folder(resume: str | None, config: "Config | None", out: Path | None, allow_change: Sequence[str]) -> str:
     """The run to go on with, or nothing. ``auto``: --out if given, else the newest run (of those with these settings,
-    if any)."""
+    if any, but for those that may change)."""
     if resume is None:
         return ""
     if resume != "auto":
@@ -115,7 +116,7 @@ def _resumed_folder(resume: str | None, config: "Config | None", out: Path | Non
 
     if out is not None:
         return str(out) if (out / CONFIG).exists() else ""
-    return str(newest_run(config=config) or "")
+    return str(newest_run(config=config, allow_change=allow_change) or "")
 
 
 def _report(result: "Run") -> None:

@@ -51,7 +51,7 @@ def resumed_config(folder: Path, config: Config | None, allow_change: Sequence[s
     if config is None:
         return saved
     changed = changed_settings(saved, config)
-    refused = [name for name in changed if not _is_within(name, allow_change)]
+    refused = [name for name in changed if not is_within(name, allow_change)]
     if refused:
         hint = "resume without --config and --set, or begin a new run"
         if all(map(_is_changeable, refused)):
@@ -70,12 +70,13 @@ CHANGEABLE = (
 """Settings, and sections of them, on which neither what a checkpoint holds nor the order of the data depends."""
 
 
-def _is_within(name: str, places: Sequence[str]) -> bool:
+def is_within(name: str, places: Sequence[str]) -> bool:
+    """Whether a setting is one of ``places``, or of a section among them."""
     return any(name == place or name.startswith(f"{place}.") for place in places)
 
 
 def _is_changeable(name: str) -> bool:
-    return _is_within(name, CHANGEABLE)
+    return is_within(name, CHANGEABLE)
 
 
 def keep_changes(folder: Path, config: Config, step: int) -> None:
@@ -98,7 +99,7 @@ def keep_changes(folder: Path, config: Config, step: int) -> None:
 def refuse_changes(folder: Path, config: Config) -> None:
     """Raises E211 where ``config`` differs from that of a finished run, but for how it is measured and its threads."""
     changed = changed_settings(Config.from_yaml(folder / CONFIG), config)
-    refused = [name for name in changed if not _is_within(name, ("eval", "train.threads"))]
+    refused = [name for name in changed if not is_within(name, ("eval", "train.threads"))]
     if refused:
         what = f"the run is finished, and was trained with other settings: {', '.join(refused[:5])}"
         hint = "begin a new run with the new values: leave --resume away"

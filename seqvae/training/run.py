@@ -39,6 +39,7 @@ from seqvae.training.phases import check_resets, resolve_phases
 from seqvae.training.resuming import (
     changed_settings,
     is_unused,
+    is_within,
     keep_changes,
     refuse_changes,
     resumed_config,
@@ -133,17 +134,27 @@ def new_folder(stem: str, runs: Path = Path("runs")) -> Path:
     raise AssertionError("there is always another number")
 
 
-def newest_run(runs: Path = Path("runs"), *, config: Config | None = None, with_model: bool = False) -> Path | None:
+def newest_run(
+    runs: Path = Path("runs"),
+    *,
+    config: Config | None = None,
+    allow_change: Sequence[str] = (),
+    with_model: bool = False,
+) -> Path | None:
     """The run under ``runs`` that was begun last: of those with these settings, or of those with a model."""
     for folder in newest_first(runs):
-        if (not with_model or (folder / MODEL).is_dir()) and (config is None or _has_settings(folder, config)):
+        if with_model and not (folder / MODEL).is_dir():
+            continue
+        if config is None or _has_settings(folder, config, allow_change):
             return folder
     return None
 
 
-def _has_settings(folder: Path, config: Config) -> bool:
+def _has_settings(folder: Path, config: Config, allow_change: Sequence[str]) -> bool:
+    """Whether a run was begun with these settings, but for those that it may go on with other values of."""
     try:
-        return not changed_settings(Config.from_yaml(folder / CONFIG), config)
+        changed = changed_settings(Config.from_yaml(folder / CONFIG), config)
+        return all(is_within(name, allow_change) for name in changed)
     except SeqVAEError:  # of another version, or damaged
         return False
 

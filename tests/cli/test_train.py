@@ -166,6 +166,13 @@ def test_auto_goes_on_with_the_newest_run_of_these_settings_else_begins_one(desk
     assert begun(desk(*auto, "--set", "train.seed=1", *FEW)) not in (stopped, other)
 
 
+def test_auto_with_a_setting_that_may_change_goes_on_with_the_run_that_had_another(desk):
+    stopped = stopped_run(after=15)
+    change = ("--set", "train.epochs=2", "--allow-change", "train.epochs")
+    assert begun(desk("train", "--config", "small.yaml", "--resume", "auto", *change)) == stopped
+    assert seqvae.Config.from_yaml(stopped / "config.yaml").train.epochs == 2
+
+
 def test_auto_without_a_config_goes_on_with_the_newest_run(desk):
     stopped = stopped_run(after=5)
     assert begun(desk("train", "--resume", "auto")) == stopped
