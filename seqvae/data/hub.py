@@ -8,6 +8,7 @@ Only data files are read; a dataset that would need code of its own to be run is
 import re
 from collections.abc import Iterator
 from difflib import get_close_matches
+from typing import Any
 
 from seqvae.data.quiet import quiet_datasets
 from seqvae.data.sources import Row
@@ -59,10 +60,21 @@ def _parsed(name: str) -> tuple[str, dict[str, str]]:
 def _rows(
     name: str, dataset: str, options: dict[str, str], text_column: str, label_column: str | None
 ) -> Iterator[Row]:
+    wanted = [text_column, *([] if label_column is None else [label_column])]
+    for number, (values, classes) in enumerate(_records(name, dataset, options, wanted), 1):
+        if label_column is not None and classes is not None and values[label_column] is not None:
+            label = values[label_column]
+            values[label_column] = classes[label] if label >= 0 else None  # as the Hub marks a row without a label
+        yield to_row(name, number, values, *wanted)
+
+
+def _records(
+    name: str, dataset: str, options: dict[str, str], wanted: list[str]
+) -> Iterator[tuple[dict[str, Any], list[str] | None]]:
+    """Each row by column, and the names of the classes where the last column that is wanted has numbers of such."""
     import datasets
     from datasets.distributed import split_dataset_by_node
 
-    wanted = [text_column, *([] if label_column is None else [label_column])]
     try:
         with quiet_datasets() as cache:
             table = datasets.load_dataset(
@@ -79,12 +91,10 @@ def _rows(
                 table = split_dataset_by_node(table, rank=share, world_size=shares)
             names = table.column_names or list(next(iter(table), {}))
             check_columns(names, wanted, Location(name))
-            feature = (table.features or {}).get(label_column)
-            shown = feature.int2str if isinstance(feature, datasets.ClassLabel) else None
-            for number, values in enumerate(table.select_columns(wanted), 1):
-                if shown is not None and values[label_column] is not None:
-                    values[label_column] = shown(values[label_column])
-                yield to_row(name, number, values, *wanted)
+            feature = (table.features or {}).get(wanted[-1])
+            classes = feature.names if isinstance(feature, datasets.ClassLabel) else None
+            for values in table.select_columns(wanted):
+                yield values, classes
     except SeqVAEError:
         raise
     except Exception as error:  # `datasets` and what it stands on raise of every kind

@@ -86,16 +86,23 @@ def test_each_split_of_a_run_reads_its_own(hub):
 
 
 def test_names_of_classes_are_used_where_the_dataset_has_them(hub):
+    hub.features = two_classes()
+    assert [row.label for row in open_source("hub:a/b", label_column="y").rows()] == ["pos", "neg"]
+
+
+def two_classes():
     import datasets
 
-    hub.features = datasets.Features(
-        {
-            "text": datasets.Value("string"),
-            "y": datasets.ClassLabel(names=["neg", "pos"]),
-            "title": datasets.Value("string"),
-        }
-    )
-    assert [row.label for row in open_source("hub:a/b", label_column="y").rows()] == ["pos", "neg"]
+    text = datasets.Value("string")
+    return datasets.Features({"text": text, "y": datasets.ClassLabel(names=["neg", "pos"]), "title": text})
+
+
+@pytest.mark.parametrize("label", [-1, None])
+def test_a_row_without_a_class_is_named_and_the_network_is_not_blamed(hub, label):
+    hub.features = two_classes()
+    hub.rows = [*ROWS, {"text": "five", "y": label, "title": "C"}]
+    error = failure(open_source("hub:a/b", label_column="y"))
+    assert (error.code, str(error.where)) == ("E326", "hub:a/b:3")
 
 
 def test_it_is_prepared_like_a_file_and_counts_joined_lines(hub):
