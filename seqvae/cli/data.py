@@ -194,14 +194,11 @@ def check(
 
 def _sources(files: list[str], settings: "Config") -> dict:
     """The texts to check by name: files by their own, splits of a config by theirs."""
-    from seqvae.data.corpora import resolve
-    from seqvae.data.sources import open_source
+    from seqvae.data.corpora import opened, resolve
 
     if not files:
         return resolve(settings.data, required=["train"])
-    data = settings.data
-    columns = {"text_column": data.text_column, "label_column": data.label_column, "labels": data.labels}
-    return {file: open_source(file, **columns) for file in dict.fromkeys(files)}
+    return opened({file: file for file in files}, settings.data)
 
 
 def _shown(finding: "Finding") -> Iterable[str]:

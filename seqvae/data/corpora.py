@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -11,7 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from seqvae.data import catalogue, hub, torchtext_corpora
 from seqvae.data.cache import spooled
 from seqvae.data.catalogue import SPLITS
-from seqvae.data.sources import STDIN, FileSource, Source, TextSource, open_source
+from seqvae.data.sources import STDIN, FileSource, Source, TextSource, has_columns, open_source
 from seqvae.errors import SeqVAEError
 
 _ADD = {
@@ -104,9 +104,7 @@ def resolve(config: DataConfig, required: Collection[str] = ("train", "valid")) 
     A path for any split replaces the named corpus wholly. Raises E220 to E224 and E226 for settings that do not fit
     together, E308 for a corpus that is neither on disk nor to be had. The user's own files are not opened yet.
     """
-    given = _given(config)
-    columns = {"text_column": config.text_column, "label_column": config.label_column, "labels": config.labels}
-    sources = {split: open_source(origin, split=split, **columns) for split, origin in given.items()}
+    sources = opened(_given(config), config)
     own = ", ".join(f"data.{split}" for split in sources)
     sources = sources or _named(config)
     if config.valid_fraction is not None:
@@ -178,6 +176,24 @@ def corpus_notes(config: DataConfig, sources: dict[str, Source]) -> list[str]:
         for split, source in sources.items()
         if isinstance(source, FileSource) and source.path.suffix == ".txt" and source.sha256 != pinned[f"{split}.txt"]
     ]
+
+
+def opened(origins: Mapping[str, str], config: DataConfig) -> dict[str, Source]:
+    """The source of each path or name; a dataset of the Hub gives the split of the key, or else its training text.
+
+    Where only some are tables, the text column is that of these.
+    """
+    tables = {split for split, origin in origins.items() if has_columns(origin)} or origins.keys()
+    return {
+        split: open_source(
+            origin,
+            text_column=config.text_column if split in tables else None,
+            label_column=config.label_column,
+            labels=config.labels,
+            split=split if split in SPLITS else "train",
+        )
+        for split, origin in origins.items()
+    }
 
 
 def _given(config: DataConfig) -> dict[str, str]:

@@ -330,28 +330,39 @@ def open_source(
     A file that ends in .jsonl, .json, .csv, .tsv or .parquet (with .gz behind it too, but for Parquet) is a table;
     ``hub:OWNER/NAME`` a dataset of the Hugging Face Hub, of which ``split`` is read unless the name says which; ``-``
     standard input; anything else lines of text. ``text_column`` (default: "text") and ``label_column`` are for tables,
-    ``labels`` for text files (see `TextSource.of`); the wrong one of the two is refused with E223.
+    ``labels`` for text files (see `TextSource.of`); what is for the other kind is refused with E223.
     """
     from seqvae.data import hub, tables
 
     name = str(path_or_name)
-    if name.startswith(hub.PREFIX) or tables.kind(name):
+    if has_columns(name):
         if labels:
-            raise _misplaced("data.labels", "a label file lies beside a text file", name, "data.label_column")
+            instead = "use data.label_column instead"
+            raise _misplaced("data.labels", "a label file lies beside a text file", name, instead)
         if name.startswith(hub.PREFIX):
             return hub.open_dataset(name, text_column=text_column or "text", label_column=label_column, split=split)
         return tables.TableSource.of(name, text_column=text_column or "text", label_column=label_column)
+    if text_column is not None:
+        hint = "leave it away, or name a table: its name ends in .jsonl, .csv, .tsv or .parquet"
+        raise _misplaced("data.text_column", "a text file has no columns", name, hint)
     if label_column is not None:
-        raise _misplaced("data.label_column", "a text file has no columns", name, "data.labels")
+        raise _misplaced("data.label_column", "a text file has no columns", name, "use data.labels instead")
     if name == STDIN:
         if labels:
-            raise _misplaced("data.labels", "nothing lies beside standard input", name, "a file")
+            raise _misplaced("data.labels", "nothing lies beside standard input", name, "use a file instead")
         return TextSource(path=spooled(sys.stdin.buffer), name="standard input")
     return TextSource.of(path_or_name, labels)
 
 
-def _misplaced(setting: str, why: str, name: str, instead: str) -> SeqVAEError:
-    return SeqVAEError("E223", f"`{setting}` does not go with {name}: {why}", hint=f"use {instead} instead")
+def has_columns(name: str) -> bool:
+    """Whether a path or name means a table: a file of such a kind, or a dataset of the Hub."""
+    from seqvae.data import hub, tables
+
+    return name.startswith(hub.PREFIX) or tables.kind(name) is not None
+
+
+def _misplaced(setting: str, why: str, name: str, hint: str) -> SeqVAEError:
+    return SeqVAEError("E223", f"`{setting}` does not go with {name}: {why}", hint=hint)
 
 
 def _size_and_time(path: Path) -> tuple[int, int] | None:

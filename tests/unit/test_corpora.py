@@ -16,7 +16,7 @@ import seqvae.shipped
 from seqvae.config import Config
 from seqvae.data.cache import user_cache
 from seqvae.data.catalogue import CORPORA, fetch, names
-from seqvae.data.corpora import DataConfig, corpus_notes, full_paths, resolve, title
+from seqvae.data.corpora import DataConfig, corpus_notes, full_paths, opened, resolve, title
 from seqvae.data.recipes import choose_by_hash, interleave, share_by_hash
 from seqvae.errors import SeqVAEError
 from seqvae.training.resuming import changed_settings, rooted
@@ -52,6 +52,21 @@ def failure(config, **keywords) -> SeqVAEError:
 
 
 # The user's own files
+
+
+def test_a_text_column_is_that_of_the_tables_among_the_splits():
+    sources = resolve(DataConfig(train="my.csv", valid="hub:a/b", test="t.txt", text_column="x"))
+    assert sources["train"].text_column == "x"
+    assert sources["valid"].key["text_column"] == "x"
+    error = failure(DataConfig(train="my.txt", valid="v.txt", text_column="x"))
+    assert error.code == "E223"
+    assert "`data.text_column` does not go with my.txt" in error.what
+
+
+def test_files_that_are_no_splits_are_opened_as_training_text():
+    sources = opened({name: name for name in ("a.csv", "b.txt", "hub:a/b")}, DataConfig(text_column="x"))
+    assert sources["a.csv"].text_column == "x"
+    assert sources["hub:a/b"].key == {"hub": "a/b", "split": "train", "text_column": "x", "label_column": None}
 
 
 def test_a_path_for_any_split_replaces_the_corpus():

@@ -222,6 +222,8 @@ def test_a_table_is_split_like_a_text(table):
     ("name", "settings", "said"),
     [
         ("a.txt", {"label_column": "y"}, "a text file has no columns"),
+        ("a.txt", {"text_column": "x"}, "a text file has no columns"),
+        ("-", {"text_column": "x"}, "a text file has no columns"),
         ("a.csv", {"labels": True}, "a label file lies beside a text file"),
         ("hub:a/b", {"labels": "topic"}, "a label file lies beside a text file"),
     ],
