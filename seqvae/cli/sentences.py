@@ -88,13 +88,23 @@ class Sentences:
     def lines(self) -> Iterable[str]:
         """The sentences alone, as they are written."""
         from seqvae.data.lines import text_lines
-        from seqvae.data.sources import open_source
 
         if not self.streamed:
             return self.arguments
         if self.file is None:
             return (text for _, text in text_lines(sys.stdin.buffer, STDIN_NAME))
-        return (text for _, text in open_source(self.file, text_column=self.column).lines())
+        return _rows(self.file, self.column)
+
+
+def _rows(file: Path, column: str | None) -> Iterator[str]:
+    """The texts of a file, be they all blank, or none."""
+    from seqvae.data.sources import open_source
+
+    try:
+        yield from open_source(file, text_column=column).texts()
+    except SeqVAEError as error:
+        if error.code != "E302":  # which comes after the rows
+            raise
 
 
 def as_sentences(arguments: Sequence[str]) -> list[str]:

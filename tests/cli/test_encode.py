@@ -100,6 +100,12 @@ class TestLines:
             assert lines(verb(name, "-", stdin="")) == []
         assert json.loads(verb("reconstruct", "--json", "-", stdin="").stdout) == []
 
+    @pytest.mark.parametrize(("file", "text"), [("x.txt", "\n \n"), ("x.txt", ""), ("x.csv", 'text\n""\n" "\n')])
+    def test_a_file_of_blank_lines_or_none_is_read_like_standard_input(self, verb, tmp_path, file, text):
+        path, blank = _saved(tmp_path / file, text), "\n \n" if text else ""
+        for name in ("encode", "score", "reconstruct"):
+            assert lines(verb(name, "--input", path)) == lines(verb(name, "-", stdin=blank))
+
     def test_a_dash_among_others_is_a_sentence(self, verb):
         assert len(lines(verb("score", "-", "a", stdin="x\ny\nz\n"))) == 2
 
