@@ -21,6 +21,7 @@ from seqvae.cli.options import (
     split_to_measure,
 )
 from seqvae.cli.progress import evaluation_display
+from seqvae.cli.sentences import ColumnOption, refuse_column_alone
 
 if TYPE_CHECKING:
     from seqvae.evaluation.diagnosis import Diagnosis, Unit
@@ -31,8 +32,10 @@ def diagnose(
     model: ModelOption = None,
     split: SplitOption = None,
     file: Annotated[
-        Path | None, typer.Option("--input", metavar="FILE", help="Look at this text instead, one sentence a line.")
+        Path | None,
+        typer.Option("--input", metavar="FILE", help="Look at this text instead: one sentence a line, or a table."),
     ] = None,
+    column: ColumnOption = None,
     device: DeviceOption = "auto",
     json: JsonOption = False,
 ) -> None:
@@ -47,9 +50,10 @@ def diagnose(
     from seqvae.evaluation.report import EvalConfig
     from seqvae.textvae import evaluate
 
+    refuse_column_alone(column, file)
     vae, folder = load_model(model, device)
     split = split_to_measure(folder, split, file)
-    store = read_sentences(folder, vae, split, file)
+    store = read_sentences(folder, vae, split, file, text_column=column)
     config = run_config(folder)
     settings = (EvalConfig() if config is None else config.eval).model_copy(update=QUICK)
     with evaluation_display(len(store)) as on_progress:

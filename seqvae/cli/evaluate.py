@@ -23,6 +23,7 @@ from seqvae.cli.options import (
     split_to_measure,
 )
 from seqvae.cli.progress import evaluation_display
+from seqvae.cli.sentences import ColumnOption, refuse_column_alone
 from seqvae.errors import SeqVAEError
 
 if TYPE_CHECKING:
@@ -38,8 +39,10 @@ def evaluate(
     model: ModelOption = None,
     split: SplitOption = None,
     file: Annotated[
-        Path | None, typer.Option("--input", metavar="FILE", help="Measure on this text instead, one sentence a line.")
+        Path | None,
+        typer.Option("--input", metavar="FILE", help="Measure on this text instead: one sentence a line, or a table."),
     ] = None,
+    column: ColumnOption = None,
     suite: Annotated[
         Literal["basic", "full"],
         typer.Option(help="full: samples, paths, probes and the rest besides; minutes on a CPU."),
@@ -110,9 +113,10 @@ def evaluate(
     unused = [name for name, value in extras.items() if value is not None]
     if suite == "basic" and unused:
         raise SeqVAEError("E293", f"{unused[0]} is for the full suite", hint="add `--suite full`")
+    refuse_column_alone(column, file)
     vae, folder = load_model(model, device)
     split = split_to_measure(folder, split, file)
-    store = read_sentences(folder, vae, split, file)
+    store = read_sentences(folder, vae, split, file, text_column=column)
     config = run_config(folder)
     settings = EvalConfig() if config is None else config.eval
     given = {"iw_samples": iw_samples, "seed": seed, "samples": samples}
@@ -125,6 +129,7 @@ def evaluate(
             store,
             split=split,
             file=file,
+            column=column,
             language_model=language_model,
             pairs=pairs,
             columns=pair_columns,
@@ -161,6 +166,7 @@ def _surroundings(
     *,
     split: Split,
     file: Path | None,
+    column: str | None,
     language_model: Path | None,
     pairs: Path | None,
     columns: str | None,
@@ -184,7 +190,7 @@ def _surroundings(
         None if config is None else config.data,
         vae.tokenizer,
         store,
-        data=config.data if file is None else DataConfig(test=file),
+        data=config.data if file is None else DataConfig(test=file, text_column=column),
         split=split if file is None else "test",
         group_size=group_size,
         language_model=judge,

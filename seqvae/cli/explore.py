@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from seqvae.cli.console import run_verb, say
-from seqvae.cli.options import DeviceOption, ModelOption, Split, load_model, read_sentences, run_config, text_settings
+from seqvae.cli.options import (
+    COLUMN_AND_LABELS,
+    DeviceOption,
+    ModelOption,
+    Split,
+    load_model,
+    naming_options,
+    read_sentences,
+    run_config,
+    text_settings,
+)
 from seqvae.cli.progress import evaluation_display
 from seqvae.cli.sentences import ColumnOption
 from seqvae.errors import SeqVAEError
@@ -77,7 +87,8 @@ def explore(
         vae, folder = load_model(model, device)
         vae.need_latent("explore")
         reading = {"text_column": column, "label_column": label_column}
-        shown = _corpus(vae, folder, split, corpus, at_most=sentences, words=labels, **reading)
+        with naming_options(COLUMN_AND_LABELS):
+            shown = _corpus(vae, folder, split, corpus, at_most=sentences, words=labels, **reading)
         explorer = _explorer(
             vae, shown, folder, [name for name, wanted in {"tsne": tsne, "umap": umap}.items() if wanted]
         )
@@ -119,7 +130,7 @@ def _corpus(
     from seqvae.data.corpora import resolve
     from seqvae.web.corpus import draw_corpus
 
-    store = read_sentences(folder, vae, split, file, **reading)
+    store = read_sentences(folder, vae, split, file, options=COLUMN_AND_LABELS, **reading)
     data, part = text_settings(folder, split, file, **reading)
     source = resolve(data, required=[part])[part]
     labelled: dict[str, Source] = {}

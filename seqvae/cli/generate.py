@@ -27,7 +27,7 @@ from seqvae.cli.options import (
     read_sentences,
     tell_unknown_words,
 )
-from seqvae.cli.sentences import ColumnOption, InputOption, Sentences, TextsArgument, as_sentences
+from seqvae.cli.sentences import ColumnOption, InputOption, Sentences, TextsArgument, as_sentences, refuse_column_alone
 from seqvae.errors import SeqVAEError
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ def sample(
             "--input", metavar="FILE", help="Text for --from aggregate.", show_default="the model's training text"
         ),
     ] = None,
+    column: ColumnOption = None,
     label: Annotated[
         str | None,
         typer.Option(
@@ -78,6 +79,7 @@ def sample(
     """
     drawn = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
     config = decoding(default="sample", greedy=greedy, beam=beam, allow_unk=allow_unk, max_length=max_length, **drawn)
+    refuse_column_alone(column, file)
     vae, folder = load_model(model, device)
     if source is None:
         source = "aggregate" if vae.noiseless else "prior"
@@ -89,12 +91,12 @@ def sample(
     if label is None and vae.labels is not None:
         say(f"labels   drawn, each as often as the others; --label takes one of: {', '.join(vae.labels)}")
     seed = chosen_seed(seed)
-    mixture = _fit_aggregate(vae, folder, file, seed) if source == "aggregate" else None
+    mixture = _fit_aggregate(vae, folder, file, column, seed) if source == "aggregate" else None
     emit_texts(vae.sample(n, source=mixture, seed=seed, config=config, label=label), as_json=json)
 
 
-def _fit_aggregate(vae: "TextVAE", folder: Path, file: Path | None, seed: int) -> "Aggregate":
-    mixture = vae.fit_aggregate(read_sentences(folder, vae, "train", file), seed=seed)
+def _fit_aggregate(vae: "TextVAE", folder: Path, file: Path | None, column: str | None, seed: int) -> "Aggregate":
+    mixture = vae.fit_aggregate(read_sentences(folder, vae, "train", file, text_column=column), seed=seed)
     codes = "means" if vae.noiseless else "draws"
     text = "the training text" if file is None else file
     count = f"{len(mixture.weights)} Gaussian" + ("s" if len(mixture.weights) > 1 else "")

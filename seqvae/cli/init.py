@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from seqvae.cli.console import emit_json, run_verb, say
-from seqvae.cli.options import JsonOption
+from seqvae.cli.options import JsonOption, naming_options
 from seqvae.errors import SeqVAEError
 
 if TYPE_CHECKING:
@@ -45,12 +45,8 @@ def init(
         raise SeqVAEError("E266", "there is a file of that name already", where=str(out), hint=hint)
     for name in (file, out):
         storage.require_utf8(name)
-    try:
+    with naming_options():
         text = starter.profile(open_source(file, text_column=text_column))
-    except SeqVAEError as error:
-        if error.code == "E320" and error.hint:
-            error.hint = error.hint.replace("`data.text_column` or `data.label_column`", "`--text-column NAME`")
-        raise
     chosen = starter.choose(text)
     content = starter.config_text(text, chosen, out=str(out), train=file, text_column=text_column)
     storage.write_bytes(out, content.encode())

@@ -10,6 +10,7 @@ import typer
 from seqvae.bounds import MOST_SENTENCES
 from seqvae.cli.console import emit_json, emit_json_list, emit_lines, emit_texts, run_verb, say
 from seqvae.cli.options import (
+    COLUMN_AND_LABELS,
     BeamOption,
     DeviceOption,
     JsonOption,
@@ -264,7 +265,7 @@ def _labelled(
     if not named and not (config and (config.data.labels or config.data.label_column)):
         reading["labels"] = True
     try:
-        return read_sentences(folder, vae, split, file, **reading)
+        return read_sentences(folder, vae, split, file, options=COLUMN_AND_LABELS, **reading)
     except SeqVAEError as error:
         if error.code != "E223" or named:
             raise

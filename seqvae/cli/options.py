@@ -1,7 +1,8 @@
 """Options that several verbs share, and the model and the text that they act on."""
 
+import contextlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -186,19 +187,51 @@ def text_settings(
     return config.data.model_copy(update=given), split
 
 
+COLUMN = ("--text-column",)
+COLUMN_AND_LABELS = (*COLUMN, "--label-column", "--labels")
+
+
+@contextlib.contextmanager
+def naming_options(options: Sequence[str] = COLUMN) -> Iterator[None]:
+    """Errors raised within name the ``options`` of a verb in place of the settings that they stand for."""
+    try:
+        yield
+    except SeqVAEError as error:
+        error.what, error.hint = _in_options(error.what, options), _in_options(error.hint or "", options) or None
+        raise
+
+
+def _in_options(text: str, options: Sequence[str]) -> str:
+    if "--label-column" not in options:
+        text = text.replace(" or `data.label_column`", "")
+    for option in options:
+        text = text.replace("data." + option.removeprefix("--").replace("-", "_"), option)
+    return text
+
+
 def read_sentences(
-    folder: Path, vae: "TextVAE", split: Split, file: Path | None, **reading: str | bool | None
+    folder: Path,
+    vae: "TextVAE",
+    split: Split,
+    file: Path | None,
+    *,
+    options: Sequence[str] = COLUMN,
+    **reading: str | bool | None,
 ) -> "TokenStore":
     """The sentences of ``file``, or of a split of the model's own data; what is remarkable goes to stderr.
 
     ``reading``: settings of ``data``, such as ``text_column``, in place of those of the run; None leaves them.
+    ``options``: which of them the verb has as options.
     """
     from seqvae.data.store import prepare
 
     data, split = text_settings(folder, split, file, **reading)
     try:
-        prepared = prepare(data, vae.tokenizer, splits=[split], classes=vae.labels)
+        with naming_options(options):
+            prepared = prepare(data, vae.tokenizer, splits=[split], classes=vae.labels)
     except SeqVAEError as error:
+        if error.code == "E310" and file is not None:
+            error.hint = "shorten the sentence, or take it out of the file"
         if error.code != "E220":
             raise
         hint = f"name another split, or a text file with `--input FILE`; the run was given {_given(data)}"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import typer
 
 from seqvae.cli.console import say
-from seqvae.cli.options import tell_unknown_words
+from seqvae.cli.options import naming_options, tell_unknown_words
 from seqvae.errors import SeqVAEError
 
 if TYPE_CHECKING:
@@ -59,9 +59,7 @@ class Sentences:
             raise SeqVAEError("E215", "TEXT and --input contradict each other", hint=hint)
         if not texts and file is None:
             raise SeqVAEError("E250", "no sentences are given", hint="write TEXT..., `--input FILE` or `-` for stdin")
-        if column is not None and file is None:
-            what = "--text-column names a column of a file, and there is no --input"
-            raise SeqVAEError("E215", what, hint="add `--input FILE`, or leave --text-column away")
+        refuse_column_alone(column, file)
         self.file, self.column = file, column
         self.streamed = file is not None or texts == [STDIN]
         self.arguments = [] if self.streamed else as_sentences(texts or [])
@@ -96,12 +94,20 @@ class Sentences:
         return _rows(self.file, self.column)
 
 
+def refuse_column_alone(column: str | None, file: Path | None) -> None:
+    """Raises E215 for ``--text-column`` without ``--input``."""
+    if column is not None and file is None:
+        what = "--text-column names a column of a file, and there is no --input"
+        raise SeqVAEError("E215", what, hint="add `--input FILE`, or leave --text-column away")
+
+
 def _rows(file: Path, column: str | None) -> Iterator[str]:
     """The texts of a file, be they all blank, or none."""
     from seqvae.data.sources import open_source
 
     try:
-        yield from open_source(file, text_column=column).texts()
+        with naming_options():
+            yield from open_source(file, text_column=column).texts()
     except SeqVAEError as error:
         if error.code != "E302":  # which comes after the rows
             raise

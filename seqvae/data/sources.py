@@ -263,9 +263,7 @@ class TextSource(FileSource):
             others = sorted(path.name for path in self.labels.parent.glob(f"{glob.escape(stem)}.*.labels"))
             words = ", ".join(name.removeprefix(f"{stem}.").removesuffix(".labels") for name in others)
             hint = (
-                f"`data.labels` (of a verb, `--labels`) can be: {words}"
-                if words
-                else "write a label a line into it, or train without labels"
+                f"`data.labels` can be: {words}" if words else "write a label a line into it, or train without labels"
             )
             what = f"there is no file with the labels of {self.name}"
             raise SeqVAEError("E301", what, where=Location(self.labels), hint=hint)

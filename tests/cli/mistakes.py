@@ -376,6 +376,22 @@ VERBS = [
     Mistake(name="verb-input-missing", command=f"encode --input tst.txt --out z.npz {VAE}", model=as_they_are),
     Mistake(name="verb-input-empty", command=f"score --input e.txt {VAE}", files={"e.txt": ""}, model=as_they_are),
     Mistake(
+        name="verb-input-no-such-column",
+        command=f"score --input a.csv {VAE}",
+        files={"a.csv": "review,stars\nfine,5\n"},
+        model=as_they_are,
+    ),
+    Mistake(
+        name="verb-input-without-columns", command=f"eval --input test.txt --text-column t {VAE}", model=as_they_are
+    ),
+    Mistake(name="verb-column-without-input", command="diagnose --text-column t"),
+    Mistake(
+        name="verb-input-too-long",
+        command=f"eval --input a.txt {VAE}",
+        files={"a.txt": "the cat\n" + "cake " * 100_001},
+        model=as_they_are,
+    ),
+    Mistake(
         name="verb-input-not-utf-8",
         command=f"encode --input l.txt --out z.parquet {VAE}",
         files={"l.txt": b"the cat\na caf\xe9\n"},

@@ -74,6 +74,22 @@ def test_options_choose_the_text_and_the_samples(verb):
     assert {**found, "split": "valid"} == expected
 
 
+@pytest.mark.parametrize(
+    "arguments", [("eval", "--json"), ("diagnose", "--json"), ("sample", "--from", "aggregate", "--seed", 1)]
+)
+def test_a_column_of_a_table_is_read_as_a_text_is(verb, tmp_path, arguments):
+    rows = ["number,sentence"]
+    with open("valid.txt", encoding="utf-8") as text:
+        lines = text.read().splitlines()
+    rows += [f"{number},{line}" for number, line in enumerate(lines)]
+    (tmp_path / "valid.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    from_table = verb(*arguments, "--input", tmp_path / "valid.csv", "--text-column", "sentence")
+    assert from_table.exit_code == 0, from_table.stderr
+    from_text = verb(*arguments, "--input", "valid.txt")
+    written = [re.sub(r'fingerprint": .*', "", each.stdout) for each in (from_table, from_text)]
+    assert written[0].replace("valid.csv", "valid.txt") == written[1]
+
+
 def test_a_file_is_measured_without_its_blank_lines_and_its_unknown_words_are_told(verb, tmp_path):
     (tmp_path / "mine.txt").write_text("the cat saw a cake\n\nthe zebra ate\n", encoding="utf-8")
     result = verb("eval", "--json", "--input", tmp_path / "mine.txt")
