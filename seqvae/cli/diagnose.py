@@ -15,6 +15,7 @@ from seqvae.cli.options import (
     JsonOption,
     ModelOption,
     SplitOption,
+    labels_of_input,
     load_model,
     read_sentences,
     run_config,
@@ -53,7 +54,7 @@ def diagnose(
     refuse_column_alone(column, file)
     vae, folder = load_model(model, device)
     split = split_to_measure(folder, split, file)
-    store = read_sentences(folder, vae, split, file, text_column=column)
+    store = read_sentences(folder, vae, split, file, text_column=column, **labels_of_input(folder, vae, file))
     config = run_config(folder)
     settings = (EvalConfig() if config is None else config.eval).model_copy(update=QUICK)
     with evaluation_display(len(store)) as on_progress:

@@ -16,11 +16,13 @@ from seqvae.cli.options import (
     Split,
     SplitOption,
     iw_samples_option,
+    labels_of_input,
     load_model,
     read_sentences,
     run_config,
     seed_option,
     split_to_measure,
+    text_settings,
 )
 from seqvae.cli.progress import evaluation_display
 from seqvae.cli.sentences import ColumnOption, refuse_column_alone
@@ -116,7 +118,8 @@ def evaluate(
     refuse_column_alone(column, file)
     vae, folder = load_model(model, device)
     split = split_to_measure(folder, split, file)
-    store = read_sentences(folder, vae, split, file, text_column=column)
+    reading = {"text_column": column, **labels_of_input(folder, vae, file)}
+    store = read_sentences(folder, vae, split, file, **reading)
     config = run_config(folder)
     settings = EvalConfig() if config is None else config.eval
     given = {"iw_samples": iw_samples, "seed": seed, "samples": samples}
@@ -129,7 +132,7 @@ def evaluate(
             store,
             split=split,
             file=file,
-            column=column,
+            reading=reading,
             language_model=language_model,
             pairs=pairs,
             columns=pair_columns,
@@ -166,14 +169,13 @@ def _surroundings(
     *,
     split: Split,
     file: Path | None,
-    column: str | None,
+    reading: Mapping[str, str | bool | None],
     language_model: Path | None,
     pairs: Path | None,
     columns: str | None,
     group_size: int | None,
     device: str,
 ) -> "Surroundings":
-    from seqvae.data.corpora import DataConfig
     from seqvae.evaluation.fluency import LanguageModel
     from seqvae.evaluation.surroundings import read_pairs, surroundings_of
 
@@ -186,12 +188,13 @@ def _surroundings(
         judge = LanguageModel(other.model, other.tokenizer)
     else:
         say("note     without --language-model, the fluency of samples and paths is not measured")
+    data, part = text_settings(folder, split, file, **reading)
     return surroundings_of(
         None if config is None else config.data,
         vae.tokenizer,
         store,
-        data=config.data if file is None else DataConfig(test=file, text_column=column),
-        split=split if file is None else "test",
+        data=data,
+        split=part,
         group_size=group_size,
         language_model=judge,
         pairs=None if pairs is None else read_pairs(pairs, None if columns is None else columns.split(",")),

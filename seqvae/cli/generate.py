@@ -23,6 +23,7 @@ from seqvae.cli.options import (
     chosen_seed,
     decoding,
     drawing_generator,
+    labels_of_input,
     load_model,
     read_sentences,
     tell_unknown_words,
@@ -91,12 +92,20 @@ def sample(
     if label is None and vae.labels is not None:
         say(f"labels   drawn, each as often as the others; --label takes one of: {', '.join(vae.labels)}")
     seed = chosen_seed(seed)
-    mixture = _fit_aggregate(vae, folder, file, column, seed) if source == "aggregate" else None
+    mixture = _fit_aggregate(vae, folder, file, column, label, seed) if source == "aggregate" else None
     emit_texts(vae.sample(n, source=mixture, seed=seed, config=config, label=label), as_json=json)
 
 
-def _fit_aggregate(vae: "TextVAE", folder: Path, file: Path | None, column: str | None, seed: int) -> "Aggregate":
-    mixture = vae.fit_aggregate(read_sentences(folder, vae, "train", file, text_column=column), seed=seed)
+def _fit_aggregate(
+    vae: "TextVAE", folder: Path, file: Path | None, column: str | None, label: str | None, seed: int
+) -> "Aggregate":
+    """To ``file``, all of it with the label that is given, else with the labels that it has."""
+    label = None if file is None else label
+    reading = {}
+    if label is None:
+        reading = labels_of_input(folder, vae, file, otherwise=", or name one for all by `--label`")
+    store = read_sentences(folder, vae, "train", file, text_column=column, **reading)
+    mixture = vae.fit_aggregate(store, seed=seed, label=label)
     codes = "means" if vae.noiseless else "draws"
     text = "the training text" if file is None else file
     count = f"{len(mixture.weights)} Gaussian" + ("s" if len(mixture.weights) > 1 else "")

@@ -241,6 +241,30 @@ def read_sentences(
     return prepared.splits[split]
 
 
+def labels_of_input(folder: Path, vae: "TextVAE", file: Path | None, *, otherwise: str = "") -> dict[str, str | bool]:
+    """How the labels of ``file`` are read for a conditional model: as those of its run, of a file beside the text.
+
+    Of a table, from the column that the run names. Raises E282 where there are none; ``otherwise`` ends its hint.
+    """
+    from seqvae.data.sources import STDIN, TextSource, has_columns
+
+    if file is None or vae.labels is None:
+        return {}
+    config = run_config(folder)
+    column, labels = (None, True) if config is None else (config.data.label_column, config.data.labels or True)
+    hint = "write the text to a file, and its labels, a line each, into FILE.labels beside FILE.txt"
+    if has_columns(str(file)):
+        if column is not None:
+            return {"label_column": column}
+    elif str(file) != STDIN:
+        source = TextSource.of(file, labels)
+        if source.labels.exists() or not source.path.exists():
+            return {"labels": labels}
+        hint = f"write the label of each line into {source.labels}"
+    what = "this model is conditional: it needs the label of each sentence"
+    raise SeqVAEError("E282", what, where=str(file), hint=hint + otherwise)
+
+
 def _given(data: "DataConfig") -> str:
     return ", ".join(f"data.{split}" for split in ("train", "valid", "test") if getattr(data, split) is not None)
 

@@ -90,6 +90,39 @@ def test_a_column_of_a_table_is_read_as_a_text_is(verb, tmp_path, arguments):
     assert written[0].replace("valid.csv", "valid.txt") == written[1]
 
 
+def test_a_conditional_model_is_measured_on_a_text_with_the_labels_beside_it(desk, tmp_path):
+    for split in ("train", "valid", "test"):
+        texts = (tmp_path / f"{split}.txt").read_text(encoding="utf-8").splitlines()
+        labels = "".join("night\n" if text.endswith("night") else "day\n" for text in texts)
+        (tmp_path / f"{split}.when.labels").write_text(labels, encoding="utf-8")
+    changes = ("data.labels=when", "model.conditional={}", "train.steps=3")
+    trained = desk("train", "--config", "small.yaml", "--out", "runs/by", *(f"--set={change}" for change in changes))
+    assert trained.exit_code == 0, trained.stderr
+    found = measured(desk("eval", "--json", "--input", "valid.txt"))
+    assert {**found, "split": "valid"} == measured(desk("eval", "--json", "--split", "valid"))
+    full = ("--suite", "full", "--samples", 10)
+    assert "probes" in measured(desk("eval", "--json", "--input", "valid.txt", *full))
+    assert measured(desk("diagnose", "--json", "--input", "valid.txt"))
+    codes = ("sample", "--from", "aggregate", "--seed", 1, "--input")
+    drawn = desk(*codes, "valid.txt")
+    assert drawn.exit_code == 0, drawn.stderr
+
+    shutil.copy("valid.txt", "bare.txt")
+    for verb in (("eval", "--input"), ("diagnose", "--input"), codes):
+        result = desk(*verb, "bare.txt")
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert "error[E282]" in result.stderr
+        assert "write the label of each line into bare.when.labels" in result.stderr
+        assert ("`--label`" in result.stderr) == (verb == codes)
+    all_night = desk(*codes, "bare.txt", "--label", "night")
+    assert all_night.exit_code == 0, all_night.stderr
+    (tmp_path / "bare.when.labels").write_text("night\n" * 30, encoding="utf-8")
+    assert all_night.stdout == desk(*codes, "bare.txt", "--label", "night").stdout
+    (tmp_path / "bare.csv").write_text("text\nthe cat\n", encoding="utf-8")
+    assert "FILE.labels beside FILE.txt" in desk("eval", "--input", "bare.csv").stderr
+    assert "error[E301]" in desk("eval", "--input", "nope.txt").stderr
+
+
 def test_a_file_is_measured_without_its_blank_lines_and_its_unknown_words_are_told(verb, tmp_path):
     (tmp_path / "mine.txt").write_text("the cat saw a cake\n\nthe zebra ate\n", encoding="utf-8")
     result = verb("eval", "--json", "--input", tmp_path / "mine.txt")
