@@ -174,7 +174,10 @@ def _measured_splits(run: Path) -> set[str]:
 def text_settings(
     folder: Path, split: Split, file: Path | None, **reading: str | bool | None
 ) -> tuple["DataConfig", Split]:
-    """What `read_sentences` reads: the settings of the text, and which split of it."""
+    """What `read_sentences` reads: the settings of the text, and which split of it.
+
+    Raises E214 where the folder does not tell, E220 for a training text that no disk may hold.
+    """
     from seqvae.data.corpora import DataConfig
 
     given = {name: value for name, value in reading.items() if value is not None}
@@ -184,6 +187,10 @@ def text_settings(
     if config is None:
         what = "this model folder does not say which text it belongs to"
         raise SeqVAEError("E214", what, where=str(folder), hint="name a text file with `--input FILE`")
+    if config.data.shards and split == "train":
+        what = "the training text is dealt out by data.shards, and no verb reads it whole"
+        hint = "name another text (`--input FILE`, of explore `--corpus FILE`), or where it can be, `--split valid`"
+        raise SeqVAEError("E220", what, where=str(folder), hint=hint)
     return config.data.model_copy(update=given), split
 
 

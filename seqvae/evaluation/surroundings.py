@@ -66,10 +66,11 @@ def surroundings_of(
 ) -> Surroundings:
     """What there is around ``store``, which is ``split`` of ``data``, for a model trained with the settings ``run``.
 
-    ``group_size``: every so many lines of the source are paraphrases; known for some named corpora.
+    ``group_size``: every so many lines of the source are paraphrases; known for some named corpora. A training text
+    that ``data.shards`` deals out is not read.
     """
     train = None
-    if run is not None and "train" in resolve(run, []):
+    if run is not None and not run.shards and "train" in resolve(run, []):
         train = prepare(run, tokenizer, splits=["train"]).splits["train"]
     labels = {}
     if train is not None and train.fingerprint != store.fingerprint:

@@ -2,9 +2,11 @@
 
 import json
 import re
+import shutil
 
 import pytest
 
+from seqvae.config import Config
 from seqvae.io import pretrained
 
 A, B, C = "the cat ate some tea", "the cat saw some tea", "she ate a cake"
@@ -32,6 +34,24 @@ def labelled(tmp_path, workplace):
         encoding="utf-8",
     )
     return tmp_path
+
+
+def test_a_training_text_that_no_disk_holds_is_not_read(desk, tmp_path, trained):
+    shutil.copytree(trained, tmp_path / "runs")
+    path = tmp_path / "runs/vae/config.yaml"
+    config = Config.from_yaml(path).replace(**{"data.train": "hub:some/thing", "data.shards": True})
+    path.write_text(config.to_yaml(), encoding="utf-8")
+    for arguments in (
+        ("neighbors", A),
+        ("traverse", A),
+        ("shift", A, "--toward", "she"),
+        ("sample", "--from=aggregate"),
+    ):
+        result = desk(*arguments, "--model", "runs/vae")
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert "error[E220]: the training text is dealt out by data.shards" in result.stderr
+        assert "`--input FILE`" in result.stderr
+    assert lines(desk("neighbors", A, "--split", "valid", "--model", "runs/vae"))
 
 
 class TestNeighbors:

@@ -55,6 +55,11 @@ def test_the_training_text_is_not_probed_on_itself(tmp_path):
     assert surroundings_of(data, WORDS, store, data=data, split="train").labels == {}
 
 
+def test_a_training_text_that_no_disk_holds_is_not_there(tmp_path):
+    data = DataConfig(train="hub:some/thing", shards=True, valid="v.txt", test=write(tmp_path, test_txt="c\n").test)
+    assert surroundings_of(data, WORDS, stores(data, "test")["test"], data=data, split="test").train is None
+
+
 def test_paraphrases_are_grouped_by_the_lines_of_the_file(tmp_path):
     data = write(tmp_path, train_txt="a\n", test_txt="a\n\nb\nc\na b\n")
     store = stores(data, "test")["test"]
