@@ -193,12 +193,15 @@ def check(
 
 
 def _sources(files: list[str], settings: "Config") -> dict:
-    """The texts to check by name: files by their own, splits of a config by theirs."""
+    """The texts to check by name: files by their own, splits of a config or a `--set` by theirs."""
     from seqvae.data.corpora import opened, resolve
 
-    if not files:
-        return resolve(settings.data, required=["train"])
-    return opened({file: file for file in files}, settings.data)
+    data = settings.data
+    if not files or (len(files) == 1 and data.valid_fraction is not None):
+        return resolve(data, required=["train"])
+    others = {"valid": data.valid, "test": data.test}
+    named = {file: file for file in files} | {split: origin for split, origin in others.items() if origin is not None}
+    return opened(named, data)
 
 
 def _shown(finding: "Finding") -> Iterable[str]:
@@ -209,14 +212,16 @@ def _shown(finding: "Finding") -> Iterable[str]:
 
 
 def _settings(files: list[str], config: str | None, changes: list[str] | None) -> "Config":
-    """The config, in which a file that is given takes the place of all its texts."""
+    """The config, in which a file that is given takes the place of all its texts, but for those of ``changes``."""
     from seqvae.config import Config
+    from seqvae.yaml_source import dump_value
 
     if not files and config is None:
         hint = "name a text file, or a config with `--config C`"
         raise SeqVAEError("E220", "there is no train text", hint=hint)
-    settings = Config.from_dict({}, changes or ()) if config is None else Config.from_yaml(config, changes or ())
+    changes = changes or []
     if files:
-        settings = settings.replace(**{"data.train": files[0], "data.valid": None, "data.test": None})
+        changes = ["data.valid=null", "data.test=null", *changes, f"data.train={dump_value(files[0])}"]
+    settings = Config.from_dict({}, changes) if config is None else Config.from_yaml(config, changes)
     tell_waiting(settings.data.train, settings.data.valid, settings.data.test)
     return settings

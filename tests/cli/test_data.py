@@ -90,6 +90,23 @@ def test_prepare_of_a_file_prepares_it_alone(desk, options):
     assert result.stderr == "note     train: 1 blank line dropped\n"
 
 
+@pytest.mark.parametrize("config", [(), ("--config", "small.yaml")])
+def test_a_text_that_is_set_goes_with_the_file_that_is_given(desk, config):
+    given = ("train.txt", "--set", "data.valid=valid.txt", *config, "--json")
+    made = json.loads(desk("data", "prepare", *given).stdout)
+    assert {split: each["sentences"] for split, each in made["splits"].items()} == {"train": 200, "valid": 30}
+    found = json.loads(desk("data", "check", *given).stdout)["findings"]
+    assert list(dict.fromkeys(finding["split"] for finding in found)) == ["train.txt", "valid"]
+
+
+def test_a_part_of_a_file_is_held_out_where_that_is_set(desk):
+    given = ("train.txt", "--set", "data.valid_fraction=0.1", "--json")
+    made = json.loads(desk("data", "prepare", *given).stdout)
+    assert {split: each["sentences"] for split, each in made["splits"].items()} == {"train": 180, "valid": 20}
+    found = json.loads(desk("data", "check", *given).stdout)["findings"]
+    assert list(dict.fromkeys(finding["split"] for finding in found)) == ["train", "valid"]
+
+
 def test_prepare_reads_standard_input_and_labels(desk):
     made = json.loads(desk("data", "prepare", "-", "--json", stdin="a b\nc\n").stdout)
     assert made["splits"]["train"]["sentences"] == 2
