@@ -86,7 +86,11 @@ def to_row(
     if label_column is None:
         return Row(number, text, joined=joined)
     label = values[label_column]
-    name = label.strip() if isinstance(label, str) else "" if label is None else str(label)
+    if isinstance(label, (list, dict)):
+        what = f"the label in column `{label_column}` is {str(label)[:40]} ({type(label).__name__}), not one value"
+        raise SeqVAEError("E321", what, where=where, hint="write one label for each row")
+    is_missing = label is None or label != label  # NaN
+    name = "" if is_missing else str(label).strip()
     if not name and text.strip():
         raise missing_label(where)
     return Row(number, text, name, joined)
@@ -164,7 +168,9 @@ def _parquet_records(path: Path, name: str, columns: list[str]) -> Iterator[Reco
     try:
         with quiet_datasets() as cache:
             files = {"data_files": [escape(str(path.resolve()))], "cache_dir": None if cache is None else str(cache)}
-            table = datasets.load_dataset("parquet", split="train", streaming=True, **files)
+            # Else batches are as large as the first group of rows, which may be empty.
+            size = {"batch_size": _BATCH_ROWS}
+            table = datasets.load_dataset("parquet", split="train", streaming=True, **files, **size)
             check_columns(table.column_names, columns, Location(name))
             table = table.select_columns(columns).with_format("arrow")
             batches = (batch.to_pylist() for batch in table.iter(batch_size=_BATCH_ROWS))

@@ -192,6 +192,28 @@ def test_a_missing_column_of_parquet_is_answered_with_those_that_are(tmp_path):
     assert failure(open_source(tmp_path / "b.parquet")).code == "E301"
 
 
+def test_a_parquet_file_without_rows_has_no_sentences(tmp_path):
+    import pyarrow
+
+    parquet(tmp_path / "a.parquet", {"text": pyarrow.array([], pyarrow.string())})
+    assert failure(open_source(tmp_path / "a.parquet")).code == "E302"
+
+
+@pytest.mark.parametrize(
+    ("label", "code", "said"),
+    [
+        ("[1, 2]", "E321", "the label in column `y` is [1, 2] (list)"),
+        ('{"a": 1}', "E321", "(dict), not one value"),
+        ("NaN", "E326", "no label"),
+    ],
+)
+def test_a_label_that_is_no_class_is_named(table, label, code, said):
+    content = f'{{"text": "a", "y": 0.5}}\n{{"text": "b", "y": {label}}}\n'
+    error = failure(table("a.jsonl", content, label_column="y"))
+    assert (error.code, error.where.line) == (code, 2)
+    assert said in error.what
+
+
 def test_a_row_without_label_is_named(table):
     error = failure(table("a.csv", "text,y\na,1\nb,\n", label_column="y"))
     assert (error.code, error.where.line) == ("E326", 3)
