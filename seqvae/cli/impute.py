@@ -1,6 +1,6 @@
 """``seqvae impute``."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,7 +16,8 @@ from seqvae.cli.options import (
     seed_option,
     tell_unknown_words,
 )
-from seqvae.cli.sentences import ColumnOption, InputOption, Sentences, TextsArgument
+from seqvae.cli.sentences import STDIN_NAME, ColumnOption, InputOption, Sentences, TextsArgument
+from seqvae.errors import Location, SeqVAEError
 
 if TYPE_CHECKING:
     from seqvae.generation.imputation import ImputeConfig
@@ -44,7 +45,8 @@ def impute(
     ___ stands for one word (in a model of characters or pieces, for one of those), ___* for none up to --most. Each
     line on stdout is a candidate, the best first: its share of the probability of all candidates that were scored, its
     score in nats (IW-NLL of the whole sentence, lower is likelier; exact for a language model; of a plain autoencoder
-    -log p(x|z) at its own code) and the sentence, with tabs between them.
+    -log p(x|z) at its own code) and the sentence, with tabs between them. A blank line of a file or of standard input
+    has no candidates.
 
     Codes and words are drawn in turn, words by a beam search that sees what stands behind a gap. The search is not
     exhaustive: a word that it never wrote is not listed.
@@ -56,7 +58,7 @@ def impute(
     vae, _ = load_model(model, device)
     _tell_unknown(vae, sentences.arguments)
     say(f"score    {_meaning(vae, iw_samples)}")
-    found = _found(vae, sentences.lines(), n, config, seed, label)
+    found = _found(vae, sentences, n, config, seed, label)
     if json:
         emit_json_list(found)
         return
@@ -69,10 +71,18 @@ def impute(
 
 
 def _found(
-    vae: "TextVAE", lines: Iterable[str], n: int, config: "ImputeConfig", seed: int, label: str | None
+    vae: "TextVAE", sentences: Sentences, n: int, config: "ImputeConfig", seed: int, label: str | None
 ) -> Iterator[dict[str, Any]]:
-    for text in lines:
-        (candidates,) = vae.impute([text], n, config=config, seed=seed, label=label)
+    """Each sentence with its candidates; a blank line has none. A line with gaps that cannot be filled is named."""
+    for number, text in sentences.rows():
+        candidates = []
+        try:
+            if text.strip() or not sentences.streamed:
+                (candidates,) = vae.impute([text], n, config=config, seed=seed, label=label)
+        except SeqVAEError as error:
+            if error.code == "E298" and sentences.streamed:
+                error.where = Location(sentences.file or STDIN_NAME, number, text=text, width=len(text))
+            raise
         yield {"text": text, "candidates": [vars(each) for each in candidates]}
 
 

@@ -74,7 +74,7 @@ class Sentences:
         from seqvae.data.store import TokenStore
 
         row = lost = unknown = tokens = 0
-        for texts in _cut(self.lines()):
+        for texts in _cut(text for _, text in self.rows()):
             store = TokenStore.from_texts(texts, vae.tokenizer)
             yield Piece(texts, store, row)
             row += len(texts)
@@ -83,14 +83,14 @@ class Sentences:
         if self.streamed:
             _tell_unknown(vae, lost, row, unknown / max(1, tokens))
 
-    def lines(self) -> Iterable[str]:
-        """The sentences alone, as they are written."""
+    def rows(self) -> Iterable[tuple[int, str]]:
+        """Each sentence as it is written, with its number from 1: of a file, its line."""
         from seqvae.data.lines import text_lines
 
         if not self.streamed:
-            return self.arguments
+            return enumerate(self.arguments, 1)
         if self.file is None:
-            return (text for _, text in text_lines(sys.stdin.buffer, STDIN_NAME))
+            return text_lines(sys.stdin.buffer, STDIN_NAME)
         return _rows(self.file, self.column)
 
 
@@ -101,13 +101,13 @@ def refuse_column_alone(column: str | None, file: Path | None) -> None:
         raise SeqVAEError("E215", what, hint="add `--input FILE`, or leave --text-column away")
 
 
-def _rows(file: Path, column: str | None) -> Iterator[str]:
-    """The texts of a file, be they all blank, or none."""
+def _rows(file: Path, column: str | None) -> Iterator[tuple[int, str]]:
+    """The rows of a file, be they all blank, or none."""
     from seqvae.data.sources import open_source
 
     try:
         with naming_options():
-            yield from open_source(file, text_column=column).texts()
+            yield from open_source(file, text_column=column).lines()
     except SeqVAEError as error:
         if error.code != "E302":  # which comes after the rows
             raise

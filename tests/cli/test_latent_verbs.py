@@ -150,6 +150,17 @@ class TestImpute:
         assert len(lines(result)) == 2
         assert told in result.stderr
 
+    def test_a_blank_line_has_no_candidates_and_a_line_without_a_gap_is_named(self, verb, tmp_path):
+        text = "a ___\n\nshe ___\nthe cat\n"
+        (tmp_path / "gaps.txt").write_text(text, encoding="utf-8")
+        for given, name in ((("-",), "standard input"), (("--input", tmp_path / "gaps.txt"), tmp_path / "gaps.txt")):
+            result = verb("impute", *given, "-n", 1, stdin=text)
+            assert result.exit_code == 2
+            assert [line for line in result.stdout.splitlines() if "\t" not in line] == ["a ___", "", "she ___"]
+            assert len(result.stdout.splitlines()) == 5
+            assert f"error[E298]: there is no gap to fill in the text\n  --> {name}:4\n" in result.stderr
+            assert "4 | the cat\n" in result.stderr
+
     def test_lines_of_a_pipe_and_gaps_of_any_length(self, verb):
         found = json.loads(verb("impute", "-", "--most", 1, "--json", stdin="she ___* a cake\na ___\n").stdout)
         assert [each["text"] for each in found] == ["she ___* a cake", "a ___"]
