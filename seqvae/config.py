@@ -86,7 +86,8 @@ def find_config(name: str | Path) -> Path:
         if path.is_file():
             return path
     names = shipped_configs()
-    stems = {Path(each).stem: Path(each).name for each in [*names, *given.parent.glob("*.y*ml")]}
+    stems = {Path(each).stem: Path(each).name for each in names}
+    stems |= {each.stem: str(each) for each in given.parent.glob("*.y*ml")}
     near = [stems[stem] for stem in difflib.get_close_matches(named.stem, stems, n=1)]
     looked = f"looked in {Path.cwd()} and {folder}; shipped: {', '.join(names) or 'none'}"
     hint = f"did you mean `{near[0]}`? {looked}" if near else looked

@@ -485,6 +485,13 @@ def test_a_missing_config_says_where_it_was_looked_for_and_what_there_is(tmp_pat
     assert all(name in shown for name in shipped_configs())
 
 
+def test_a_slip_in_the_name_of_a_config_in_a_folder_is_answered_with_the_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("conf").mkdir()
+    Path("conf/mini.yaml").touch()
+    assert "did you mean `conf/mini.yaml`?" in message(find_config, "conf/mni.yaml")
+
+
 def test_every_shipped_config_is_found_by_its_name_from_anywhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert {"tiny.yaml", "ptb.yaml", "sketch.yaml"} <= set(shipped_configs())
