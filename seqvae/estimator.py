@@ -51,9 +51,10 @@ class TextVAETransformer(TransformerMixin, BaseEstimator):
         return self
 
     def _config(self, file: Path) -> Config:
-        text = starter.profile(open_source(str(file)))
+        source = open_source(str(file))
+        text = starter.profile(source)
         written = file.with_name("chosen.yaml")
-        content = starter.config_text(text, starter.choose(text), out=str(written), train=str(file))
+        content = starter.config_text(text, starter.choose(text, source), out=str(written), train=str(file))
         written.write_text(content, encoding="utf-8")
         return Config.from_yaml(written).replace(**{"train.seed": self.random_state} | dict(self.settings or {}))
 

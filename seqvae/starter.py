@@ -11,11 +11,14 @@ import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from glob import escape
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 
 from seqvae.data.lines import is_blank
-from seqvae.data.sources import Source
+from seqvae.data.sentencepiece_tokenizer import SentencePieceTokenizerConfig, size_that_fits
+from seqvae.data.sources import Source, TextSource
 from seqvae.errors import Location, SeqVAEError
 from seqvae.yaml_source import dump_value
 
@@ -36,6 +39,9 @@ _UNKNOWN_AT_MOST = 0.07
 """Share of the words that may be left out of a vocabulary of words; beyond it the text is cut into pieces."""
 _LINES_FOR_PIECES = 1_000
 """With fewer, SentencePiece finds too few pieces that occur twice."""
+_LINES_TRIED = 10_000
+"""Most lines that pieces are learned from to see how many there can be."""
+_TOO_FEW = "most words occur once, and the lines are too few to learn pieces of words from"
 _LONGEST = 0.99
 """Share of the sentences that ``max_length`` keeps."""
 _PIECE_CHARACTERS = 2.0
@@ -57,8 +63,8 @@ class Profile:
     """Share of the characters that belong to scripts without white space between words."""
     examples: tuple[str, str] | None
     """Two different sentences of usual length."""
-    labels: Path | None
-    """A label file beside the text."""
+    labels: tuple[bool | str, Path] | None
+    """A label file beside the text, and what `data.labels` is to read it."""
 
     @property
     def mean_words(self) -> float:
@@ -138,7 +144,7 @@ def profile(source: Source) -> Profile:
         characters=characters,
         spaceless=spaceless,
         examples=_two_usual(shown),
-        labels=_labels_beside(Path(source.name)),
+        labels=_labels_beside(source),
     )
 
 
@@ -158,15 +164,37 @@ def _two_usual(shown: list[str]) -> tuple[str, str] | None:
     return usable[middle - 1], usable[middle]
 
 
-def _labels_beside(path: Path) -> Path | None:
-    beside = [path.with_name(path.name.removesuffix(".gz")).with_suffix(".labels")]
-    beside += sorted(path.parent.glob(f"{path.stem}.*.labels")) if path.parent.is_dir() else []
-    return next((each for each in beside if each.is_file()), None)
+def _labels_beside(source: Source) -> tuple[bool | str, Path] | None:
+    if not isinstance(source, TextSource):
+        return None
+    plain = TextSource.of(source.path, True).labels
+    if plain.is_file():
+        return True, plain
+    stem = plain.name.removesuffix(".labels")
+    others = sorted(plain.parent.glob(f"{escape(stem)}.*.labels"))
+    return next(((path.name[len(stem) + 1 : -len(".labels")], path) for path in others if path.is_file()), None)
 
 
-def choose(text: Profile) -> Starter:
-    """Sizes for a text. Larger texts get a larger code; a large vocabulary gets a decoder that shares its weights."""
-    kind, why, min_freq, vocabulary, unknown, lengths = _tokens(text)
+def choose(text: Profile, source: Source) -> Starter:
+    """Sizes for a text. Larger texts get a larger code; a large vocabulary gets a decoder that shares its weights.
+
+    As many pieces are chosen as can be learned from the part of the text that is not held out.
+    """
+    chosen = _sized(text, _tokens(text))
+    if chosen.tokenizer != "sentencepiece":
+        return chosen
+    kept, _ = source.split(chosen.valid_fraction)
+    lines = list(islice(kept.texts(), _LINES_TRIED))
+    found = size_that_fits(lines, SentencePieceTokenizerConfig(vocab_size=chosen.vocabulary))
+    return _sized(text, _characters(text, _TOO_FEW) if found is None else _pieces(text, chosen.why, found))
+
+
+_Tokens = tuple[Literal["word", "char", "sentencepiece"], str, int, int, float, Sequence[int]]
+"""(tokenizer, reason, min_freq, vocabulary, unknown rate, lengths of the sentences in tokens)"""
+
+
+def _sized(text: Profile, tokens: _Tokens) -> Starter:
+    kind, why, min_freq, vocabulary, unknown, lengths = tokens
     # A line has at most as many pieces as characters; how many fewer is not known before they are learned.
     max_length = _percentile(text.character_lengths if kind == "sentencepiece" else lengths, _LONGEST)
     mean = sum(min(length, max_length) for length in lengths) / len(lengths)
@@ -204,26 +232,31 @@ def choose(text: Profile) -> Starter:
     )
 
 
-def _tokens(text: Profile) -> tuple[Literal["word", "char", "sentencepiece"], str, int, int, float, Sequence[int]]:
-    """(tokenizer, reason, min_freq, vocabulary, unknown rate, lengths of the sentences in tokens)"""
+def _tokens(text: Profile) -> _Tokens:
     if text.spaceless > 0.3:
         return _characters(text, "the script puts no white space between words")
     if text.mean_words < 1.5:
         return _characters(text, "the lines have no white space: formulas, codes or names rather than sentences")
     min_freq, vocabulary, unknown = _cut(text.words, _LARGEST_VOCABULARY)
+    if max(text.words.values()) == 1:  # no word that is known here is one of another text
+        unknown = 1.0
     if unknown <= _UNKNOWN_AT_MOST:
         why = f"{vocabulary - 4:,} of the {len(text.words):,} different words cover {1 - unknown:.1%} of the text"
         return "word", why, min_freq, vocabulary, unknown, text.word_lengths
     if text.sentences < _LINES_FOR_PIECES:
-        return _characters(text, "most words occur once, and the lines are too few to learn pieces of words from")
+        return _characters(text, _TOO_FEW)
     pieces = max(200, min(_LARGEST_VOCABULARY - 500, len(text.words) // 2))
     why = f"{len(text.words):,} different words are too many to know: {unknown:.0%} of the text would be unknown"
+    return _pieces(text, why, 260 + min(len(text.characters), 200) + pieces)
+
+
+def _pieces(text: Profile, why: str, vocabulary: int) -> _Tokens:
     lengths = [max(words, math.ceil(characters / _PIECE_CHARACTERS)) for words, characters in
                zip(text.word_lengths, text.character_lengths, strict=True)]  # fmt: skip
-    return "sentencepiece", why, 1, 260 + min(len(text.characters), 200) + pieces, 0.0, lengths
+    return "sentencepiece", why, 1, vocabulary, 0.0, lengths
 
 
-def _characters(text: Profile, why: str) -> tuple[Literal["char"], str, int, int, float, Sequence[int]]:
+def _characters(text: Profile, why: str) -> _Tokens:
     min_freq, vocabulary, unknown = _cut(text.characters, _LARGEST_VOCABULARY)
     return "char", why, min_freq, vocabulary, unknown, text.character_lengths
 
@@ -262,7 +295,8 @@ def config_text(text: Profile, chosen: Starter, *, out: str, train: str, text_co
         f"  batch_size: {chosen.batch}    # lines",
     ]
     if text.labels is not None:
-        lines += [f"  # labels: true    # {text.labels.name} lies beside the text; nothing below needs it"]
+        setting, path = text.labels
+        lines += [f"  # labels: {dump_value(setting)}    # {path.name} lies beside the text; nothing below needs it"]
     lines += ["", "tokenizer:", f"  name: {chosen.tokenizer}    # {chosen.why}", *_tokenizer_lines(chosen)]
     share = "; embedding = hidden, so that both ends of the decoder share their weights" if chosen.tied else ""
     lines += [

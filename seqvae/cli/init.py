@@ -46,8 +46,9 @@ def init(
     for name in (file, out):
         storage.require_utf8(name)
     with naming_options():
-        text = starter.profile(open_source(file, text_column=text_column))
-    chosen = starter.choose(text)
+        source = open_source(file, text_column=text_column)
+        text = starter.profile(source)
+    chosen = starter.choose(text, source)
     content = starter.config_text(text, chosen, out=str(out), train=file, text_column=text_column)
     storage.write_bytes(out, content.encode())
     if json:

@@ -3,7 +3,7 @@
 import hashlib
 import io
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, SupportsInt
 
@@ -225,6 +225,27 @@ class SentencePieceTokenizer(SavedTokenizer):
             )
         except ValueError as error:
             raise damaged(path, str(error)) from None
+
+
+def size_that_fits(lines: Sequence[str], config: SentencePieceTokenizerConfig) -> int | None:
+    """``config.vocab_size``, or another that pieces can be learned with where that is too large or too small.
+
+    The pieces are learned to find out. None where there is no such size.
+    """
+    for _ in range(_TRIALS):
+        try:
+            SentencePieceTokenizer.train(lines, config)
+        except SeqVAEError as error:
+            if error.code not in ("E314", "E315"):
+                return None
+            config = config.model_copy(update={"vocab_size": int(error.what.rpartition(" ")[2])})
+        else:
+            return config.vocab_size
+    return None
+
+
+_TRIALS = 4
+"""The size that SentencePiece names is not always the last word."""
 
 
 def _read_model(path: Path) -> bytes:

@@ -25,8 +25,9 @@ def init(*words: object):
 
 
 def look_at(path):
-    text = starter.profile(open_source(path))
-    return text, starter.choose(text)
+    source = open_source(path)
+    text = starter.profile(source)
+    return text, starter.choose(text, source)
 
 
 def write(path, lines):
@@ -72,7 +73,7 @@ def test_the_estimate_of_the_time_keeps_the_promise_whatever_the_size(tmp_path):
         assert chosen.seconds <= starter.BUDGET_S
         assert chosen.epochs >= 3
     text, _ = look_at(write(tmp_path / "a.txt", sentences(300)))
-    huge = starter.choose(dataclasses.replace(text, sentences=50_000_000))
+    huge = starter.choose(dataclasses.replace(text, sentences=50_000_000), open_source(tmp_path / "a.txt"))
     assert huge.steps is not None
     assert huge.seconds <= starter.BUDGET_S * 1.01
 
@@ -108,6 +109,8 @@ def test_a_config_is_not_overwritten_unless_forced(here):
         ("zh.txt", "我不好\n他是人在\n" * 30, ()),
         ("log.txt", "\n".join(ids(1_000)) + "\n", ()),
         ("few.txt", "\n".join(ids(40)) + "\n", ()),
+        ("once.txt", "".join(f"a{n} b{n} c{n}\n" for n in range(60)), ()),
+        ("pieces.txt", "".join(f"abc abc w{n}\n" for n in range(1_200)), ()),
         ("r.csv", "review,stars\n" + "very fine,5\nnot good,1\n" * 30, ("--text-column", "review")),
     ],
 )
@@ -124,3 +127,29 @@ def test_labels_beside_the_text_are_pointed_out(here):
     write(here / "mine.labels", ["a", "b"] * 10)
     init("mine.txt")
     assert "# labels: true" in (here / "mine.yaml").read_text(encoding="utf-8")
+    (here / "mine.labels").rename(here / "mine.topic.labels")
+    init("mine.txt", "--force")
+    written = (here / "mine.yaml").read_text(encoding="utf-8")
+    assert "  # labels: topic    # mine.topic.labels" in written
+    write(here / "mine.yaml", [written.replace("# labels", "labels")])
+    prepared = CliRunner().invoke(app, ["data", "prepare", "--config", "mine.yaml"], prog_name="seqvae")
+    assert "classes     a, b" in prepared.stdout, prepared.stderr
+    (here / "my.data.labels").touch()
+    write(here / "my.data", sentences(20))
+    init("my.data")
+    assert "# labels: true    # my.data.labels" in (here / "my.yaml").read_text(encoding="utf-8")
+
+
+def test_label_files_beside_a_table_are_not_pointed_out(here):
+    write(here / "mine.csv", ["text", *sentences(20)])
+    write(here / "mine.labels", ["a", "b"] * 10)
+    init("mine.csv")
+    assert "labels" not in (here / "mine.yaml").read_text(encoding="utf-8")
+
+
+def test_words_that_are_there_once_are_no_vocabulary_and_pieces_are_as_many_as_there_are(tmp_path):
+    once = write(tmp_path / "once.txt", [f"a{n} b{n} c{n}" for n in range(60)])
+    assert look_at(once)[1].tokenizer == "char"
+    pieces = write(tmp_path / "pieces.txt", [f"abc abc w{n}" for n in range(1_200)])
+    _, chosen = look_at(pieces)
+    assert (chosen.tokenizer, chosen.vocabulary < 500) == ("sentencepiece", True)
