@@ -1,5 +1,6 @@
 """``seqvae plot``."""
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -131,10 +132,16 @@ def _reports(runs: Sequence[Path], split: Split | None) -> dict[str, dict[str, A
 
 
 def _name(run: Path, runs: Sequence[Path]) -> str:
-    """The name of its folder, or where another of them is called the same, the path by which the user named it."""
-    name = run.resolve().name
-    alike = {other.resolve() for other in runs if other.resolve().name == name}
-    return name if len(alike) == 1 else str(run)
+    """The end of its path that is no other one's: the name of its folder, with folders above it where need be."""
+    own, others = run.resolve().parts, {other.resolve().parts for other in runs} - {run.resolve().parts}
+    taken = max((_shared_end(own, other) for other in others), default=0)
+    return "/".join(own[-1 - taken :])
+
+
+def _shared_end(one: Sequence[str], other: Sequence[str]) -> int:
+    """How many of the last parts are the same."""
+    pairs = zip(reversed(one), reversed(other), strict=False)
+    return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def _training(runs: Sequence[Path]) -> "Figure":

@@ -135,7 +135,7 @@ def test_a_missing_label_file_is_answered_with_those_that_are_there(write):
     train = write("train", ["a"], ["x"], ".topic.labels")
     error = failure(train=train, valid=train)
     assert error.code == "E301"
-    assert error.hint == "`data.labels` (of a verb, `--labels`) can be: topic"
+    assert error.hint == "`data.labels` can be: topic"
     made = prepare(DataConfig(train=train, valid=train, labels="topic"), WORDS)
     assert made.classes == ["x"]
 
