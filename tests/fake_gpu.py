@@ -163,10 +163,13 @@ def fake_gpu() -> Iterator[Placed]:
         "empty_cache": lambda: None,
         "reset_peak_memory_stats": lambda *_: None,
         "max_memory_allocated": lambda *_: 1 << 20,
+        "is_current_stream_capturing": lambda: False,
     }
     with pytest.MonkeyPatch.context() as patch:
         for name, answer in answers.items():
             patch.setattr(torch.cuda, name, answer)
+        # Of a PyTorch that is built with CUDA an optimizer would ask the driver whether it is being captured.
+        patch.setattr(torch.accelerator, "current_accelerator", lambda check_available=False: None)
         patch.setattr(torch, "Generator", Generator)
         patch.setattr(torch.backends.cudnn, "is_acceptable", lambda tensor: False)
         devices, run_backward = _Devices(placed, operations), torch.autograd._engine_run_backward
