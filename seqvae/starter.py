@@ -11,7 +11,6 @@ import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from glob import escape
 from itertools import islice
 from pathlib import Path
 from typing import Literal
@@ -167,12 +166,11 @@ def _two_usual(shown: list[str]) -> tuple[str, str] | None:
 def _labels_beside(source: Source) -> tuple[bool | str, Path] | None:
     if not isinstance(source, TextSource):
         return None
-    plain = TextSource.of(source.path, True).labels
-    if plain.is_file():
-        return True, plain
-    stem = plain.name.removesuffix(".labels")
-    others = sorted(plain.parent.glob(f"{escape(stem)}.*.labels"))
-    return next(((path.name[len(stem) + 1 : -len(".labels")], path) for path in others if path.is_file()), None)
+    for setting in (True, *source.kinds_of_labels()):
+        file = TextSource.of(source.path, setting).labels
+        if file.is_file():
+            return setting, file
+    return None
 
 
 def choose(text: Profile, source: Source) -> Starter:

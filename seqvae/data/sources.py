@@ -256,12 +256,16 @@ class TextSource(FileSource):
     def label_name(self) -> str:
         return self.name if self.labels is None else str(self.labels)
 
+    def kinds_of_labels(self) -> list[str]:
+        """What ``labels`` of `of` can be beside true: the words of the label files that lie beside the text."""
+        stem = self.path.name.removesuffix(".gz").removesuffix(".txt")
+        beside = self.path.parent.glob(f"{glob.escape(stem)}.*.labels")
+        return sorted(path.name.removeprefix(f"{stem}.").removesuffix(".labels") for path in beside if path.is_file())
+
     @cached_property
     def _labels_sha256(self) -> str:
         if not self.labels.exists():
-            stem = self.path.name.removesuffix(".gz").removesuffix(".txt")
-            others = sorted(path.name for path in self.labels.parent.glob(f"{glob.escape(stem)}.*.labels"))
-            words = ", ".join(name.removeprefix(f"{stem}.").removesuffix(".labels") for name in others)
+            words = ", ".join(self.kinds_of_labels())
             hint = (
                 f"`data.labels` can be: {words}" if words else "write a label a line into it, or train without labels"
             )
