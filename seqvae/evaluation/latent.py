@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from seqvae.data.store import TokenStore
-from seqvae.evaluation.passes import batches, draw_by_row, evaluating, row_seed, standard_error
+from seqvae.evaluation.passes import batches, evaluating, one_code, row_seed, standard_error
 from seqvae.types import Posterior, Prior
 
 ACTIVE_VARIANCE = 0.01
@@ -125,12 +125,10 @@ def encode_split(
                 at_most = min(mi_sentences, COSTLY_SENTENCES) if q.costly_density else mi_sentences
                 kept[subset(len(store), at_most, seed)] = True
             moments.add(q)
-            places = torch.from_numpy(rows)
-            if noiseless:
-                z[places] = q.mean.float().cpu()
-            else:
-                draw = draw_by_row(q, 1, rows, seed)
-                z[places], log_q[places] = draw.z[0].float().cpu(), draw.log_q[0].float().cpu()
+            places, draw = torch.from_numpy(rows), one_code(q, rows, seed, noiseless=noiseless)
+            z[places] = draw.z[0].float().cpu()
+            if log_q is not None:
+                log_q[places] = draw.log_q[0].float().cpu()
             if kept[rows].any():
                 posteriors.append(q[torch.from_numpy(np.flatnonzero(kept[rows])).to(q.mean.device)])
                 kept_rows.append(rows[kept[rows]])

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from seqvae.data.store import TokenStore
 from seqvae.errors import SeqVAEError
 from seqvae.evaluation.latent import RunningMoments
-from seqvae.evaluation.passes import Draw, batches, draw_by_row, evaluating, row_seed
+from seqvae.evaluation.passes import Draw, batches, draw_by_row, evaluating, one_code, row_seed
 from seqvae.types import Batch, Posterior
 
 OnProgress = Callable[[int, int], None]
@@ -80,9 +80,10 @@ def elbo_and_iw(
     with evaluating(model):
         for rows, batch in batches(model, store, batch_tokens=max(1, budget), rank=rank, world=world):
             q = model.encode(batch)
-            blocks = None if q is None else draws_in_blocks(q, samples, rows + first_row, seed)
+            together = max(1, batch_tokens // batch.tokens.numel())
+            draws = None if q is None else drawn_together(q, samples, rows + first_row, seed, together)
             with torch.autocast(batch.tokens.device.type, torch.bfloat16, enabled=bf16):
-                found, dims, counts = _weigh(model, batch, q, blocks, batch_tokens)
+                found, dims, counts = _weigh(model, batch, q, draws)
             for name, values in found.items():
                 columns[name][rows] = values.numpy()
             tokens[rows], closed = counts.cpu().numpy(), closed and "kl_analytic" in found
@@ -105,34 +106,33 @@ def elbo_and_iw(
     )
 
 
-def draws_in_blocks(q: Posterior, samples: int, rows: Int[np.ndarray, " B"], seed: int) -> Iterator[Draw]:
-    """The samples of each sentence, at most `_NOISE_ELEMENTS` of each at once.
+def drawn_together(q: Posterior, samples: int, rows: Int[np.ndarray, " B"], seed: int, together: int) -> Iterator[Draw]:
+    """The samples of each sentence, so many at once; at most `_NOISE_ELEMENTS` of each are drawn in a block.
 
     The size of a block depends on Z alone and its noise on (seed, row, block), never on the company of a sentence.
     """
     size = max(1, _NOISE_ELEMENTS // q.mean.shape[1])
     for start in range(0, samples, size):
-        yield draw_by_row(q, min(size, samples - start), rows, seed if start == 0 else row_seed(seed, start))
+        block = draw_by_row(q, min(size, samples - start), rows, seed if start == 0 else row_seed(seed, start))
+        yield from block.split(together)
 
 
 def _weigh(
     model: nn.Module,
     batch: Batch,
     q: Posterior | None,
-    blocks: Iterator[Draw] | None,
-    batch_tokens: int,
+    draws: Iterator[Draw] | None,
 ) -> tuple[dict[str, Float[Tensor, " B"]], Float[Tensor, "B Z"] | None, Int[Tensor, " B"]]:
     """One batch: rec, kl, iw and analytic kl (if any) by sentence in fp64, kl by dimension, and predicted tokens."""
-    if blocks is None:
+    if draws is None:
         terms = model.terms(batch)
         rec = terms.rec[0].cpu().double()
         zero = torch.zeros_like(rec)
         return {"rec": rec, "kl": zero, "iw": rec, "kl_analytic": zero}, None, terms.tokens
-    together = max(1, batch_tokens // batch.tokens.numel())
     rec = kl = torch.zeros(len(batch), dtype=torch.float64)
     log_sum, samples = torch.full_like(rec, -math.inf), 0
-    for part in (part for block in blocks for part in block.split(together)):
-        terms = model.terms(batch, q=q, z=part.z, log_q=part.log_q)
+    for draw in draws:
+        terms = model.terms(batch, q=q, z=draw.z, log_q=draw.log_q)
         nll = terms.rec.cpu().double()
         ratio = terms.log_q.cpu().double() - terms.log_p.cpu().double()
         rec, kl, samples = rec + nll.sum(0), kl + ratio.sum(0), samples + len(nll)
@@ -164,15 +164,12 @@ def quick_metrics(
     with evaluating(model):
         for rows, batch in batches(model, store, batch_tokens=batch_tokens, rank=rank, world=world):
             q = model.encode(batch)
-            if q is not None:
-                moments.add(q)
             if q is None:
                 terms = model.terms(batch)
-            elif noiseless:
-                terms = model.terms(batch, q=q, z=q.mean[None])
             else:
-                draw = draw_by_row(q, 1, rows, seed)
+                draw = one_code(q, rows, seed, noiseless=noiseless)
                 terms = model.terms(batch, q=q, z=draw.z, log_q=draw.log_q)
+                moments.add(q)
             found = (terms.rec.cpu().double().sum(), terms.kl.cpu().double().sum(), terms.tokens.sum().cpu())
             sums += torch.stack([*found, torch.tensor(len(rows))])
     shares = gather(torch.cat([sums, moments.packed()]))

@@ -59,7 +59,8 @@ class Draw(NamedTuple):
     """Samples of q(z|x), and their log-density in nats."""
 
     z: Float[Tensor, "S B Z"]
-    log_q: Float[Tensor, "S B"]
+    log_q: Float[Tensor, "S B"] | None
+    """None for the codes of a noiseless autoencoder, which are no samples."""
 
     def split(self, size: int) -> "list[Draw]":
         """At most ``size`` of the samples each."""
@@ -85,9 +86,9 @@ def draw_by_row(q: Posterior, samples: int, rows: Int[np.ndarray, " B"], seed: i
     return Draw(z, torch.cat(known, dim=1) if known else q.log_prob(z))
 
 
-def one_code(q: Posterior, rows: Int[np.ndarray, " B"], seed: int, *, noiseless: bool) -> Float[Tensor, "B Z"]:
+def one_code(q: Posterior, rows: Int[np.ndarray, " B"], seed: int, *, noiseless: bool) -> Draw:
     """One code per sentence: the mean of a noiseless autoencoder, otherwise one posterior sample."""
-    return q.mean if noiseless else draw_by_row(q, 1, rows, seed).z[0]
+    return Draw(q.mean[None], None) if noiseless else draw_by_row(q, 1, rows, seed)
 
 
 def standard_error(values: Float[np.ndarray, " R"]) -> float | None:

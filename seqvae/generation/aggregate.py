@@ -87,7 +87,7 @@ def fit_aggregate(
     with evaluating(model):
         for some in evaluation_plan(store.lengths[rows], batch_tokens=batch_tokens):
             q = model.encode(collate(store, rows[some]).to(model.device))
-            z[torch.from_numpy(some)] = one_code(q, rows[some], seed, noiseless=noiseless).float().cpu()
+            z[torch.from_numpy(some)] = one_code(q, rows[some], seed, noiseless=noiseless).z[0].float().cpu()
     return replace(_mixture(z.double().numpy(), components, seed), spherical=spherical)
 
 

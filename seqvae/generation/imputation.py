@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from seqvae.data.tokenizers import Tokenizer
 from seqvae.errors import SeqVAEError
-from seqvae.evaluation.likelihood import draws_in_blocks
+from seqvae.evaluation.likelihood import drawn_together
 from seqvae.evaluation.passes import evaluating, one_code, row_seed
 from seqvae.generation.gaps import FIRST, GappedText, Shape, starters
 from seqvae.types import BOS, EOS, PAD, UNK, Batch
@@ -152,7 +152,7 @@ class _Search:
 
     def _draw(self, batch: Batch, turn: int) -> Float[Tensor, "B Z"]:
         q, seed = self.model.encode(batch), row_seed(self.seed, f"turn {turn}")
-        return one_code(q, np.arange(len(batch)), seed, noiseless=self.noiseless)
+        return one_code(q, np.arange(len(batch)), seed, noiseless=self.noiseless).z[0]
 
     def score(self, sentences: Sequence[tuple[int, ...]]) -> Float[np.ndarray, " N"]:
         """In nats; the noise of each is that of the first sentence of `score_sentences`."""
@@ -167,8 +167,7 @@ class _Search:
             return terms.rec[0].cpu().double().numpy()
         samples, log_sum = self.config.iw_samples, torch.full((len(batch),), -math.inf, dtype=torch.float64)
         together = max(1, _TOGETHER // batch.tokens.numel())
-        blocks = draws_in_blocks(q, samples, np.zeros(len(batch), np.int64), self.seed)
-        for draw in (part for block in blocks for part in block.split(together)):
+        for draw in drawn_together(q, samples, np.zeros(len(batch), np.int64), self.seed, together):
             terms = model.terms(batch, q=q, z=draw.z, log_q=draw.log_q)
             log_weights = terms.log_p.cpu().double() - terms.log_q.cpu().double() - terms.rec.cpu().double()
             log_sum = torch.logaddexp(log_sum, torch.logsumexp(log_weights, 0))

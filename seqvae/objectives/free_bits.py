@@ -50,8 +50,8 @@ class FreeBits(Strategy):
     Li et al. set to zero what lies below its bits, where here it stays at them: the gradients are equal. The two means
     couple the sentences of a micro-batch, so trajectories depend on how an update is split. Where the KL is estimated
     from samples (a learned prior, a flow) only ``mean_total`` is right, up to the noise of the mean: the mean of what
-    lies above the bits is not what the mean lies above them. A rate is guaranteed, not
-    that it carries information: judge by mutual information and the swap gap.
+    lies above the bits is not what the mean lies above them. A rate is guaranteed, not that it carries information:
+    judge by mutual information and the swap gap.
     """
 
     Config = FreeBitsConfig

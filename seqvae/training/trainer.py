@@ -177,11 +177,8 @@ class Trainer:
         self._emit(event, name=self.stage.phase.name, phases=len(phases), steps=self.stage.steps, total_steps=total)
         if self.task.runtime.cuda_graphs and (reason := obstacle(self.stage, self.task.runtime)) is not None:
             self.note(f"phase `{self.stage.phase.name}` is trained without CUDA graphs: {reason}")
-        if (
-            self.model.prior is not None
-            and any(True for _ in self.model.prior.parameters())
-            and not self.stage.weighs_kl
-        ):
+        learned = [] if self.model.prior is None else list(self.model.prior.parameters())
+        if learned and not self.stage.weighs_kl:
             self.note(f"phase `{self.stage.phase.name}` leaves the learned prior as it is: its KL has no weight")
 
     def _end_phase(self) -> None:
