@@ -24,6 +24,9 @@ class DecoderConfig(BaseModel):
     dropout_in: float = Field(0.5, ge=0, lt=1, description="dropout rate on the token embeddings")
     dropout_out: float = Field(0.5, ge=0, lt=1, description="dropout rate on the outputs of the recurrent layers")
     dropout_over: DropoutOver = Field("tokens", description=OVER)
+    weight_dropout: float = Field(
+        0.0, ge=0, lt=1, description="dropout rate on the weights from state to state, with one mask for a batch"
+    )
     z_to_state: bool = Field(True, description="z sets the initial state: h0 = tanh(W z), and c0 = W z of an LSTM")
     z_to_input: bool = Field(True, description="z is concatenated to the embedding at every step")
     z_to_output: bool = Field(False, description="W z is added to what the output layer reads at every step")
@@ -133,7 +136,8 @@ class Decoder(nn.Module):
         inputs = self.dropout_in(self.embedding(tokens))
         if self.input_z:
             inputs = torch.cat([inputs, z[:, None].expand(-1, inputs.shape[1], -1).to(inputs.dtype)], dim=-1)
-        outputs, parts = run_causal(self.network, inputs, state.parts())
+        weight_dropout = self.config.weight_dropout if self.training else 0.0
+        outputs, parts = run_causal(self.network, inputs, state.parts(), weight_dropout)
         outputs = self.dropout_out(outputs)
         if self.skip is not None:
             outputs = outputs + self.skip(z)[:, None].to(outputs.dtype)

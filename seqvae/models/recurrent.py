@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.nn import functional
 
 Cell = Literal["lstm", "gru"]
 """Kinds of recurrent cell: Hochreiter and Schmidhuber 1997; Cho et al. 2014, in PyTorch's (cuDNN's) form, whose reset
@@ -22,10 +23,13 @@ def run_causal(
     network: nn.LSTM | nn.GRU,
     inputs: Float[Tensor, "B T I"],
     state: tuple[Float[Tensor, "L B H"], ...] | None = None,
+    weight_dropout: float = 0.0,
 ) -> tuple[Float[Tensor, "B T H"], tuple[Float[Tensor, "L B H"], ...]]:
     """Run ``network`` over whole, unpacked sentences; outputs and states are of the type of its weights.
 
-    ``state`` is (h, c) of an LSTM and (h,) of a GRU; None stands for zeros. Under autocast a CPU computes in the type
+    ``state`` is (h, c) of an LSTM and (h,) of a GRU; None stands for zeros. ``weight_dropout`` is the rate of dropout
+    on the weights from state to state, with one mask for all sentences and positions (DropConnect: Merity et al. 2018,
+    "Regularizing and optimizing LSTM language models"). Under autocast a CPU computes in the type
     that was asked for (its bf16 networks take half the time of fp32), and a GPU in that of the weights: autocast itself
     would run cuDNN's networks in fp16, whatever type was asked for, without scaling the loss.
     """
@@ -33,21 +37,34 @@ def run_causal(
     low = torch.get_autocast_dtype(kind) if kind == "cpu" and torch.is_autocast_enabled(kind) else own
     with torch.autocast(kind, enabled=False):
         state = None if state is None else tuple(part.to(low) for part in state)
-        if low == own:
+        if low == own and not weight_dropout:
             outputs, last = network(inputs.to(own), state[0] if single and state else state)
             return outputs, (last,) if single else last
-        outputs, *last = _run_rounded(network, inputs.to(low), state)
+        outputs, *last = _run_with(network, _weights(network, low, weight_dropout), inputs.to(low), state)
         return outputs.to(own), tuple(part.to(own) for part in last)
 
 
-def _run_rounded(
-    network: nn.LSTM | nn.GRU, inputs: Float[Tensor, "B T I"], state: tuple[Float[Tensor, "L B H"], ...] | None
+def _weights(network: nn.LSTM | nn.GRU, dtype: torch.dtype, dropout: float) -> list[Tensor]:
+    """Its weights in a type, those from state to state under dropout."""
+    return [
+        (functional.dropout(weight, dropout) if dropout and name.startswith("weight_hh") else weight).to(dtype)
+        for name, weight in network.named_parameters()
+    ]
+
+
+def _run_with(
+    network: nn.LSTM | nn.GRU,
+    weights: list[Tensor],
+    inputs: Float[Tensor, "B T I"],
+    state: tuple[Float[Tensor, "L B H"], ...] | None,
 ) -> tuple[Tensor, ...]:
-    """(outputs, *state) with the weights rounded to the type of the inputs."""
+    """(outputs, *state) with other weights than its own, of the type of the inputs.
+
+    On a GPU PyTorch says once, in a warning, that it copies them for cuDNN, since they are not one piece of memory.
+    """
     single, layers = isinstance(network, nn.GRU), network.num_layers
     if state is None:
         state = (inputs.new_zeros(layers, len(inputs), network.hidden_size),) * (1 if single else 2)
-    weights = [weight.to(inputs.dtype) for weight in network.parameters()]
     settings = weights, True, layers, network.dropout, network.training, False, True  # biases, one way, batch first
     return torch.gru(inputs, state[0], *settings) if single else torch.lstm(inputs, state, *settings)
 

@@ -8,6 +8,7 @@ from torch import nn
 from seqvae.models.decoder import Decoder, DecoderConfig
 from seqvae.models.dropout import SentenceDropout, make_dropout
 from seqvae.models.encoder import Encoder, EncoderConfig
+from seqvae.models.recurrent import NETWORKS, run_causal
 
 RATE, ROWS, LENGTH, SIZE = 0.3, 400, 3, 50
 
@@ -53,3 +54,52 @@ def test_encoder_and_decoder_drop_as_their_settings_say(over, alike):
     ((before, after),) = seen
     zero = (after == 0) & (before != 0)
     assert torch.equal(zero, zero[:, :1].expand_as(zero)) == alike
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("cell", NETWORKS)
+def test_weight_dropout_is_the_network_with_some_recurrent_weights_at_zero(cell, layers):
+    torch.manual_seed(2)
+    network = NETWORKS[cell](11, 13, layers, batch_first=True)
+    inputs = torch.randn(5, 7, 11)
+    torch.manual_seed(3)
+    outputs, last = run_causal(network, inputs, None, RATE)
+    masked = NETWORKS[cell](11, 13, layers, batch_first=True)
+    masked.load_state_dict(network.state_dict())
+    torch.manual_seed(3)
+    with torch.no_grad():
+        for name, weight in masked.named_parameters():
+            if name.startswith("weight_hh"):
+                weight.copy_(nn.functional.dropout(weight, RATE))
+                assert 0 < float((weight == 0).float().mean()) < 2 * RATE
+    expected, own = masked(inputs)
+    torch.testing.assert_close(outputs, expected)
+    for ours, theirs in zip(last, own if cell == "lstm" else (own,), strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+def test_dropped_weights_get_no_gradient_and_the_others_that_of_their_scale(bf16):
+    torch.manual_seed(4)
+    decoder = Decoder(
+        DecoderConfig(embedding=7, hidden=8, dropout_in=0, dropout_out=0, weight_dropout=0.4), VOCAB, LATENT
+    )
+    weight = decoder.network.weight_hh_l0
+    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        decoder(torch.full((6, 4), 5), torch.randn(6, LATENT)).square().sum().backward()
+    dropped = weight.grad == 0
+    assert abs(float(dropped.float().mean()) - 0.4) < 4 * (0.24 / weight.numel()) ** 0.5
+    assert not (decoder.network.weight_ih_l0.grad == 0).any()
+
+
+def test_weight_dropout_is_drawn_anew_for_each_batch_and_only_in_training():
+    torch.manual_seed(5)
+    settings = {"embedding": 7, "hidden": 8, "dropout_in": 0, "dropout_out": 0}
+    decoder = Decoder(DecoderConfig(**settings, weight_dropout=0.5), VOCAB, LATENT)
+    plain = Decoder(DecoderConfig(**settings), VOCAB, LATENT)
+    plain.load_state_dict(decoder.state_dict())
+    given = torch.full((6, 4), 5), torch.randn(6, LATENT)
+    assert not torch.equal(decoder(*given), decoder(*given))
+    assert torch.equal(decoder.eval()(*given), plain.eval()(*given))
+    decoder.network.train()  # as on a GPU, where gradients of an LSTM exist in its training mode alone
+    assert torch.equal(decoder(*given), plain(*given))
