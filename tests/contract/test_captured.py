@@ -118,6 +118,7 @@ def test_a_family_trains_to_the_same_bits_captured(tmp_path, posterior, prior):
     "sections",
     [
         {"model": {"latent_dim": 0}},
+        {"model": {"decoder.weight_dropout": 0.3}},
         {"train": {**STEPS, "accumulate": 3}},
         {"train": {**STEPS, "micro_tokens": 14}},
         {"train": {**STEPS, "optimizer": {"name": "sgd", "lr": 0.5, "momentum": 0.9}, "average_decay": 0.9}},
@@ -125,7 +126,16 @@ def test_a_family_trains_to_the_same_bits_captured(tmp_path, posterior, prior):
         {"data": {"equal_length": True}},
         {"objective": {"samples": 3}},
     ],
-    ids=["language model", "accumulated", "cut", "momentum and averages", "bf16", "equal length", "samples"],
+    ids=[
+        "language model",
+        "weight dropout",
+        "accumulated",
+        "cut",
+        "momentum and averages",
+        "bf16",
+        "equal length",
+        "samples",
+    ],
 )
 def test_a_setting_trains_to_the_same_bits_captured(tmp_path, sections):
     plain, graphs = (trained(tmp_path / str(which), graphs=which, **sections) for which in (False, True))

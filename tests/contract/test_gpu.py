@@ -103,7 +103,14 @@ def test_a_family_trains_there_as_on_a_cpu(tmp_path, posterior, prior):
     [
         {"model": {"latent_dim": 0}},
         {"model": {"encoder.cell": "gru", "decoder.cell": "gru", "encoder.bidirectional": True, "decoder.layers": 2}},
-        {"model": {"encoder.dropout": 0.2, "decoder.dropout_over": "sentence", "decoder.output_bias": True}},
+        {
+            "model": {
+                "encoder.dropout": 0.2,
+                "decoder.dropout_over": "sentence",
+                "decoder.weight_dropout": 0.3,
+                "decoder.output_bias": True,
+            }
+        },
         {"train": {"average_decay": 0.9, "accumulate": 2, "save_every": 1}},
         {"train": {"schedule": {"name": "plateau", "patience": 1, "start_epoch": 0}, "validate_every": 1}},
         {"train": {"on_divergence": "rollback", "micro_tokens": 14}, "objective": {"samples": 3}},
