@@ -11,7 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from seqvae.data import catalogue, hub, torchtext_corpora
 from seqvae.data.cache import spooled
 from seqvae.data.catalogue import SPLITS
-from seqvae.data.sources import STDIN, FileSource, Source, TextSource, has_columns, open_source
+from seqvae.data.sources import STDIN, FileSource, Source, TextSource, has_columns, misplaced, open_source
 from seqvae.errors import SeqVAEError
 
 _ADD = {
@@ -213,6 +213,10 @@ def _named(config: DataConfig) -> dict[str, Source]:
             "there is no train text: neither data.corpus nor data.train is given",
             hint="name a text file with `--set data.train=my.txt`, or a corpus with `--set data.corpus=tiny`",
         )
+    for setting in ("text_column", "label_column"):
+        if getattr(config, setting) is not None:
+            why, hint = "a corpus by name has no columns", "leave it away, or name a table with `data.train`"
+            raise misplaced(f"data.{setting}", why, config.corpus, hint)
     if config.corpus.startswith(torchtext_corpora.PREFIX):
         return torchtext_corpora.open_corpus(config.corpus, labels=config.labels)
     found = catalogue.obtain(config.corpus)

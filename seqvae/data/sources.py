@@ -340,18 +340,18 @@ def open_source(
     if has_columns(name):
         if labels:
             instead = "use data.label_column instead"
-            raise _misplaced("data.labels", "a label file lies beside a text file", name, instead)
+            raise misplaced("data.labels", "a label file lies beside a text file", name, instead)
         if name.startswith(hub.PREFIX):
             return hub.open_dataset(name, text_column=text_column or "text", label_column=label_column, split=split)
         return tables.TableSource.of(name, text_column=text_column or "text", label_column=label_column)
     if text_column is not None:
         hint = "leave it away, or name a table: its name ends in .jsonl, .csv, .tsv or .parquet"
-        raise _misplaced("data.text_column", "a text file has no columns", name, hint)
+        raise misplaced("data.text_column", "a text file has no columns", name, hint)
     if label_column is not None:
-        raise _misplaced("data.label_column", "a text file has no columns", name, "use data.labels instead")
+        raise misplaced("data.label_column", "a text file has no columns", name, "use data.labels instead")
     if name == STDIN:
         if labels:
-            raise _misplaced("data.labels", "nothing lies beside standard input", name, "use a file instead")
+            raise misplaced("data.labels", "nothing lies beside standard input", name, "use a file instead")
         return TextSource(path=spooled(sys.stdin.buffer), name="standard input")
     return TextSource.of(path_or_name, labels)
 
@@ -363,7 +363,8 @@ def has_columns(name: str) -> bool:
     return name.startswith(hub.PREFIX) or tables.kind(name) is not None
 
 
-def _misplaced(setting: str, why: str, name: str, hint: str) -> SeqVAEError:
+def misplaced(setting: str, why: str, name: str, hint: str) -> SeqVAEError:
+    """What to raise for a setting that is for another kind of text than the one of this name."""
     return SeqVAEError("E223", f"`{setting}` does not go with {name}: {why}", hint=hint)
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from seqvae.errors import SeqVAEError
 from seqvae.evaluation.passes import row_seed
 from seqvae.models.vae import SeqVAE
-from seqvae.objectives.base import PARTS
+from seqvae.objectives.base import PARTS, WEIGHS_KL
 from seqvae.training import snapshot
 from seqvae.training import state as states
 from seqvae.training.averaging import Average
@@ -180,6 +180,10 @@ class Trainer:
         learned = [] if self.model.prior is None else list(self.model.prior.parameters())
         if learned and not self.stage.weighs_kl:
             self.note(f"phase `{self.stage.phase.name}` leaves the learned prior as it is: its KL has no weight")
+        idle = [each.name for each in self.stage.objective.strategies if each.name in WEIGHS_KL]
+        if idle and self.model.config.posterior.family == "vmf":
+            names = " and ".join(f"`{name}`" for name in idle)
+            self.note(f"{names} cannot move the KL of `vmf` in phase `{self.stage.phase.name}`: kappa alone sets it")
 
     def _end_phase(self) -> None:
         """Go on from the best weights of this phase: to the next one, or to the end."""

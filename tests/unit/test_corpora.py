@@ -63,6 +63,14 @@ def test_a_text_column_is_that_of_the_tables_among_the_splits():
     assert "`data.text_column` does not go with my.txt" in error.what
 
 
+@pytest.mark.parametrize("setting", ["text_column", "label_column"])
+@pytest.mark.parametrize("corpus", ["tiny", "ptb", "torchtext:IMDB"])
+def test_a_corpus_by_name_has_no_columns(corpus, setting):
+    error = failure(DataConfig(corpus=corpus, **{setting: "x"}))
+    assert error.code == "E223"
+    assert f"`data.{setting}` does not go with {corpus}" in error.what
+
+
 def test_files_that_are_no_splits_are_opened_as_training_text():
     sources = opened({name: name for name in ("a.csv", "b.txt", "hub:a/b")}, DataConfig(text_column="x"))
     assert sources["a.csv"].text_column == "x"

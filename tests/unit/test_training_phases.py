@@ -251,6 +251,15 @@ class TestMonitor:
         assert sum("leaves the learned prior as it is" in text for text in notes) == told
         assert (bytes_of(trainer.model.prior) == before) == (beta == 0.0)
 
+    @pytest.mark.parametrize(("family", "told"), [("vmf", 1), ("gaussian", 0)])
+    def test_methods_that_cannot_move_a_constant_kl_are_told(self, tmp_path, family, told):
+        sections = {"model": {"posterior": {"family": family}}, "train": {"steps": 2}}
+        strategies = BetaConfig(beta=0.5), KLAnnealingConfig(steps=2)
+        trainer = toy_trainer(tmp_path, phases=[phase_of(tmp_path, *strategies, **sections)], **sections)
+        assert trainer.fit()
+        notes = [event["text"] for event in trainer.task.observe.of("note")]
+        assert sum("`beta` and `kl_annealing` cannot move the KL of `vmf`" in text for text in notes) == told
+
     def test_an_autoencoder_is_validated_at_the_mean_and_has_no_kl(self, tmp_path):
         trainer, events = self.monitored(tmp_path, AutoencoderConfig())
         assert all(event["kl_nats"] is event["elbo_nats"] is event["ppl_elbo"] is None for event in events)
