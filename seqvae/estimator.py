@@ -14,7 +14,9 @@ from sklearn.utils.validation import check_is_fitted
 from seqvae import starter
 from seqvae.config import Config
 from seqvae.data.sources import open_source
+from seqvae.io import storage
 from seqvae.textvae import TextVAE, listed
+from seqvae.training.resuming import is_unused
 from seqvae.training.run import train
 
 
@@ -22,8 +24,8 @@ class TextVAETransformer(TransformerMixin, BaseEstimator):
     """Trains a VAE on texts as ``seqvae init`` and ``seqvae train`` do; a text becomes its posterior mean.
 
     ``settings`` are those of the config by their dotted names, in place of what is chosen from the texts;
-    ``random_state`` is the seed of the training; ``out`` is a folder for the run, which otherwise is not kept. The
-    model is then there as ``vae_``.
+    ``random_state`` is the seed of the training; ``out`` is a folder for the run, which otherwise is not kept, nor are
+    the texts, which then lie beside it in ``OUT.texts.jsonl``. The model is there as ``vae_``.
 
     >>> codes = TextVAETransformer({"model.latent_dim": 8}).fit_transform(texts)       # doctest: +SKIP
     """
@@ -42,18 +44,19 @@ class TextVAETransformer(TransformerMixin, BaseEstimator):
     def fit(self, X: Sequence[str], y: object = None) -> Self:
         """Train on the texts; a twentieth of them is held out for validation. Raises what training raises."""
         with tempfile.TemporaryDirectory(prefix="seqvae-") as place:
-            file = Path(place) / "texts.jsonl"
-            rows = (json.dumps({"text": text}) + "\n" for text in listed(X))
-            file.write_text("".join(rows), encoding="utf-8")
             folder = Path(place) / "run" if self.out is None else Path(self.out)
-            self.vae_: TextVAE = train(self._config(file), out=folder).load()
+            # In a folder that is in use no run can begin: the texts of the run that is there stay as they are.
+            file = folder.with_name(f"{folder.name}.texts.jsonl") if is_unused(folder) else Path(place) / "texts.jsonl"
+            rows = (json.dumps({"text": text}) + "\n" for text in listed(X))
+            storage.write_bytes(file, "".join(rows).encode())
+            self.vae_: TextVAE = train(self._config(file, Path(place)), out=folder).load()
         self.vae_.need_latent("turn texts into codes")
         return self
 
-    def _config(self, file: Path) -> Config:
+    def _config(self, file: Path, place: Path) -> Config:
         source = open_source(str(file))
         text = starter.profile(source)
-        written = file.with_name("chosen.yaml")
+        written = place / "chosen.yaml"
         content = starter.config_text(text, starter.choose(text, source), out=str(written), train=str(file))
         written.write_text(content, encoding="utf-8")
         return Config.from_yaml(written).replace(**{"train.seed": self.random_state} | dict(self.settings or {}))

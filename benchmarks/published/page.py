@@ -58,6 +58,8 @@ def page(name: str, spec: Table, done: Mapping[str, Sequence[Done]], figure: str
 def _made_by(name: str, done: Mapping[str, Sequence[Done]]) -> str:
     tried = sorted({each["steps"] for some in done.values() for each in some if each["steps"] is not None})
     text = f"Measured by `python -m benchmarks.published {name}`."
+    if any(each["report"].get("precision") == "bf16" for some in done.values() for each in some if not each["failed"]):
+        text += " Rows with bounds in bf16: with `--iw-precision bf16`."
     if tried:
         text += f" **A trial of the script, with {tried[0]} updates a phase: the numbers mean nothing.**"
     return text

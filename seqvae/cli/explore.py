@@ -16,6 +16,7 @@ from seqvae.cli.options import (
     DeviceOption,
     ModelOption,
     Split,
+    labels_of_input,
     load_model,
     naming_options,
     read_sentences,
@@ -87,6 +88,8 @@ def explore(
         vae, folder = load_model(model, device)
         vae.need_latent("explore")
         reading = {"text_column": column, "label_column": label_column}
+        if label_column is None:
+            reading |= labels_of_input(folder, vae, corpus, otherwise="; of a table: --label-column")
         with naming_options(COLUMN_AND_LABELS):
             shown = _corpus(vae, folder, split, corpus, at_most=sentences, words=labels, **reading)
         explorer = _explorer(
@@ -125,7 +128,7 @@ def _corpus(
     *,
     at_most: int,
     words: list[str] | None,
-    **reading: str | None,
+    **reading: str | bool | None,
 ) -> "Corpus":
     from seqvae.data.corpora import resolve
     from seqvae.web.corpus import draw_corpus
@@ -144,14 +147,10 @@ def _corpus(
 
 def _words_beside(source: "Source") -> list[str]:
     """The kinds of labels in files beside a text: WORD of ``train.WORD.labels``."""
-    found = {
-        file.name.removeprefix(f"{path.stem}.").removesuffix(".labels")
-        for path in source.paths
-        if path.suffix == ".txt"
-        for file in path.parent.glob("*.*.labels")
-        if file.name.startswith(f"{path.stem}.")
-    }
-    return sorted(found)[:MOST_LABELLINGS]
+    from seqvae.data.sources import TextSource, has_columns
+
+    texts = [TextSource.of(path) for path in source.paths if not has_columns(path.name)]
+    return sorted({word for text in texts for word in text.kinds_of_labels()})[:MOST_LABELLINGS]
 
 
 def _explorer(vae: "TextVAE", corpus: "Corpus", folder: Path, maps: list[str]) -> "Explorer":

@@ -197,8 +197,8 @@ class _Plan:
 
     def having(self, *changed: dict[str, Any]) -> str:
         """The ``--set`` under which the methods are as they are, but for those of these names."""
-        names = {each["name"] for each in changed}
-        methods = [each for each in self.methods if each["name"] not in names] + list(changed)
+        new = {each["name"]: each for each in changed}
+        methods = [new.pop(each["name"], each) for each in self.methods] + list(new.values())
         if not self.phases:
             return f"objective.strategies={dump_value(methods)}"
         phases = [plain(phase) for phase in self.phases]
@@ -256,12 +256,17 @@ def _pretraining(plan: _Plan) -> Remedy | None:
 
 def _word_dropout(plan: _Plan) -> Remedy | None:
     present = plan.method("word_dropout")
-    rate = 0.4 if present is None else min(0.8, round(present.get("rate", 0.4) + 0.2, 2))
+    before = 0.2 if present is None else present.get("rate", 0.4)
+    if before >= 0.8:
+        return None
+    rate = min(0.8, round(before + 0.2, 2))
     reason = "a decoder that cannot lean on its own last words has to ask the code (Bowman et al. 2016)"
     return Remedy(settings=[plan.having({**(present or {}), "name": "word_dropout", "rate": rate})], reason=reason)
 
 
 def _aggressive(plan: _Plan) -> Remedy | None:
+    if plan.method("aggressive") is not None:
+        return None
     reason = "the encoder lags behind the decoder: trained further before each update of it, as long as MI rises"
     return Remedy(settings=[plan.having({"name": "aggressive"})], reason=f"{reason} (He et al. 2019)")
 
@@ -274,6 +279,8 @@ def _batchnorm(plan: _Plan) -> Remedy | None:
 
 
 def _bag_of_words(plan: _Plan) -> Remedy | None:
+    if plan.method("bag_of_words") is not None:
+        return None
     reason = "z alone has to say which words the sentence has, with no word before it to lean on (Zhao et al. 2017)"
     return Remedy(settings=[plan.having({"name": "bag_of_words"})], reason=reason)
 

@@ -154,7 +154,7 @@ def retrieval(codes: Features, words: Features, groups: Int[np.ndarray, " R"]) -
 
 
 def _first_rank(features: Features, groups: Int[np.ndarray, " R"], queries: Int[np.ndarray, " Q"]) -> np.ndarray:
-    """How many sentences are nearer to each query than its nearest paraphrase; ties count half, against luck."""
+    """How many sentences are nearer to each query than its nearest paraphrase; ties count against it."""
     from sklearn.preprocessing import normalize
 
     features, ranks = normalize(features), np.zeros(len(queries))
@@ -167,7 +167,7 @@ def _first_rank(features: Features, groups: Int[np.ndarray, " R"], queries: Int[
         cosine[own, some] = -np.inf
         kin = groups[some][:, None] == groups
         best = np.where(kin, cosine, -np.inf).max(1, keepdims=True)
-        ranks[start : start + len(some)] = ((cosine > best) & ~kin).sum(1) + ((cosine == best) & ~kin).sum(1) / 2
+        ranks[start : start + len(some)] = ((cosine >= best) & ~kin).sum(1)
     return ranks
 
 

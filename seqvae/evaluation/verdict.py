@@ -65,7 +65,7 @@ def judge(seen: Evidence, *, noiseless: bool = False) -> Verdict:
         return Verdict(collapsed=None, text=text, evidence=_listing(seen))
     if seen.sentences < FEW_SENTENCES:
         text = f"Too few sentences to judge collapse: {seen.sentences}, where {FEW_SENTENCES} are needed."
-        hint = "evaluate on a larger split: --split valid"
+        hint = "evaluate on more sentences: another --split, or a longer text with --input FILE"
         return Verdict(collapsed=None, text=text, evidence=_listing(seen), next=hint)
     silent = _is_none(seen.mi_nats, seen.mi_se)
     ignored = _is_none(seen.swap_gap_nats, seen.swap_gap_se)
@@ -79,7 +79,7 @@ def judge(seen: Evidence, *, noiseless: bool = False) -> Verdict:
     if unclear:
         # A code may be in use and the evidence for it weak, and then it is the evidence that is wanting.
         text = f"Cannot tell: the {' and the '.join(unclear)} may be chance, within two standard errors of 0."
-        hint = "evaluate on more sentences: --split valid, or a longer text with --input FILE"
+        hint = "evaluate on more sentences: another --split, or a longer text with --input FILE"
         return Verdict(collapsed=None, text=text, evidence=_listing(seen), next=hint)
     return _in_use(seen)
 

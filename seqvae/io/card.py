@@ -54,7 +54,11 @@ def model_card(vae: TextVAE, facts: Mapping[str, Any]) -> str:
         kind = f"{'An autoencoder' if vae.noiseless else 'A variational autoencoder'} over sentences"
         kind += f" ({cells}) with {vae.latent_dim} latent dimensions"
         usage = [] if vae.noiseless else usage
-        usage += ['vae.interpolate("one sentence", "another", steps=5)', 'vae.encode(["a sentence"]).mean']
+        label = f", label={vae.labels[0]!r}" if vae.labels else ""
+        usage += [
+            f'vae.interpolate("one sentence", "another", steps=5{label})',
+            f'vae.encode(["a sentence"]{label}).mean',
+        ]
     facts = "\n".join(f"| {name} | {_shown(value)} |" for name, value in facts.items())
     return _TEMPLATE.format(
         head=_head(

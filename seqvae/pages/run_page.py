@@ -135,7 +135,7 @@ def _reconstructions(vae: TextVAE, store: TokenStore, texts: Sequence[str], rows
         return []
     chosen = rows[:SENTENCES].tolist()
     given = [texts[row] for row in chosen]
-    labels = None if store.labels is None else [store.classes[store.labels[row]] for row in chosen]
+    labels = None if vae.labels is None else [store.classes[store.labels[row]] for row in chosen]
     return list(zip(given, vae.reconstruct(given, label=labels), strict=True))
 
 
@@ -148,7 +148,7 @@ def _paths(
     chosen = rows[SENTENCES : SENTENCES + 2 * PAIRS].tolist()
     found = []
     for a, b in zip(chosen[::2], chosen[1::2], strict=False):
-        label = None if store.labels is None else store.classes[store.labels[a]]
+        label = None if vae.labels is None else store.classes[store.labels[a]]
         found.append((texts[a], texts[b], vae.interpolate(texts[a], texts[b], STEPS, label=label)))
     return found
 

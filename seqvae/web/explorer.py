@@ -189,8 +189,8 @@ class Explorer:
         settings = {"temperature": asked.temperature, "top_p": asked.top_p, "max_length": self.decoding.max_length}
         source = self._mixture() if asked.source == "aggregate" else None
         config = DecodeConfig(strategy="sample", **settings)
-        texts = self.vae.sample(asked.n, source=source, seed=asked.seed, config=config, label=asked.label)
         label = asked.label or (self.vae.labels[0] if self.vae.labels else None)
+        texts = self.vae.sample(asked.n, source=source, seed=asked.seed, config=config, label=label)
         return {"texts": texts, "places": self.atlas.places(self.vae.encode(texts, label=label).mean)}
 
     def fill(self, asked: requests.FillRequest) -> Answer:

@@ -75,7 +75,7 @@ class Guard:
 
         headers = {name.decode("latin1"): value.decode("latin1") for name, value in scope["headers"]}
         try:
-            self._judge(scope["method"], headers)
+            self._judge(scope["method"], scope["path"], headers)
             given = parse_qs(scope["query_string"].decode("latin1")).get("token", [""])[0]
             if self.token is not None and scope["path"] == "/" and self._is_token(given):
                 await self._welcome(scope, sending)
@@ -87,14 +87,15 @@ class Guard:
             return
         await self.app(scope, receive, sending)
 
-    def _judge(self, method: str, headers: dict[str, str]) -> None:
+    def _judge(self, method: str, path: str, headers: dict[str, str]) -> None:
         self._spend()
         host = headers.get("host", "").lower()
         if not self._knows(host):
             raise Refusal(403, "this address is not that of the explorer")
-        if urlsplit(headers.get("origin", f"http://{host}")).netloc.lower() != host:
+        if _netloc(headers.get("origin", f"http://{host}")) != host:
             raise Refusal(403, "a page of another site asks")
-        if headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
+        followed = (method, path) == ("GET", "/") and _is_followed_link(headers)
+        if headers.get("sec-fetch-site", "none") not in ("same-origin", "none") and not followed:
             raise Refusal(403, "a page of another site asks")
         if method not in ("GET", "HEAD", "POST"):
             raise Refusal(405, "GET and POST are answered")
@@ -136,10 +137,23 @@ class Guard:
         """Takes the token out of the address bar and into a cookie that scripts cannot read."""
         rest = {k: v for k, v in parse_qs(scope["query_string"].decode("latin1")).items() if k != "token"}
         place = "/" + (f"?{urlencode(rest, doseq=True)}" if rest else "")
-        cookie = f"{COOKIE}={self.token}; HttpOnly; SameSite=Strict; Path=/"
+        cookie = f"{COOKIE}={self.token}; HttpOnly; SameSite=Lax; Path=/"  # Strict: not after a click elsewhere
         headers = [(b"location", place.encode()), (b"set-cookie", cookie.encode()), (b"content-length", b"0")]
         await send({"type": "http.response.start", "status": 303, "headers": headers})
         await send({"type": "http.response.body", "body": b""})
+
+
+def _netloc(origin: str) -> str | None:
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:  # brackets without an address in them
+        return None
+
+
+def _is_followed_link(headers: dict[str, str]) -> bool:
+    """Whether the browser goes to the page as a whole, as by a click on the address where it was printed: no other page
+    can read what comes, or show it in a frame."""
+    return headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest") == "document"
 
 
 def _cookie(headers: dict[str, str]) -> str:

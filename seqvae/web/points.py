@@ -11,12 +11,18 @@ from seqvae.web.explorer import Explorer
 
 
 def _columns(explorer: Explorer, drawn: Map) -> dict[str, Any]:
-    """Everything that is known of each sentence without measuring anything, by name."""
+    """Everything that is known of each sentence without measuring anything, by name.
+
+    Labels of a name that the page gives another column (``y``) have ``label_`` before it.
+    """
     corpus, codes = explorer.corpus, explorer.atlas.codes
     columns: dict[str, Any] = {"line": corpus.store.lines, "text": corpus.texts}
-    columns |= {each.title: np.array(each.classes, object)[each.numbers] for each in corpus.labellings}
-    columns |= {"tokens": corpus.store.lengths - 2, "x": drawn.xy[:, 0], "y": drawn.xy[:, 1]}
-    return columns | {"mean": codes.mean} | ({} if codes.std is None else {"std": codes.std})
+    own = {"tokens": corpus.store.lengths - 2, "x": drawn.xy[:, 0], "y": drawn.xy[:, 1], "mean": codes.mean}
+    own |= {} if codes.std is None else {"std": codes.std}
+    for each in corpus.labellings:
+        name = f"label_{each.title}" if each.title in columns.keys() | own.keys() else each.title
+        columns[name] = np.array(each.classes, object)[each.numbers]
+    return columns | own
 
 
 def as_tsv(explorer: Explorer, drawn: Map) -> Iterator[bytes]:

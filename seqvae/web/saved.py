@@ -23,8 +23,9 @@ SAMPLES = {"n": 40, "temperature": 1.0, "top_p": 1.0, "seed": 0}
 
 def saved_answers(explorer: Explorer, *, on_progress: OnProgress | None = None) -> dict[str, Any]:
     """All that the page asks for, by question. Takes the NLL of every sentence and some hundred decodings."""
-    label = explorer.vae.labels[0] if explorer.vae.labels else None
     about = explorer.about()
+    labelled = {"label": explorer.vae.labels[0]} if explorer.vae.labels else {}
+    about["labels"] = list(labelled.values()) or None  # what can be chosen is what there are answers for
     chosen = _spread_out(explorer)
     dims = [unit["dim"] for unit in about["units"] if unit["active"] is not False][:UNITS]
     dims = dims or [unit["dim"] for unit in about["units"]][:UNITS]
@@ -34,13 +35,12 @@ def saved_answers(explorer: Explorer, *, on_progress: OnProgress | None = None) 
     asked: list[tuple[str, Answer]] = [("sentence", {"text": text}) for text in chosen]
     asked += [("path", {"a": a, "b": b, "steps": STEPS, "path": way}) for a, b in pairs for way in ways]
     asked += [("walk", {"text": text, "dim": dim}) for text in chosen[:WALKED] for dim in dims]
+    asked.append(("sample", sample))
     answers = []
     for done, (name, body) in enumerate(asked, 1):
-        body = body if label is None else body | {"label": label}
-        answers.append({"name": name, "body": body, "answer": _answer(explorer, name, body)})
+        answers.append({"name": name, "body": body | labelled, "answer": _answer(explorer, name, body | labelled)})
         if on_progress is not None:
             on_progress(done, len(asked))
-    answers.append({"name": "sample", "body": sample, "answer": _answer(explorer, "sample", sample)})
     choices = {
         "sentence": chosen,
         "path": pairs,

@@ -90,7 +90,7 @@ def test_a_column_of_a_table_is_read_as_a_text_is(verb, tmp_path, arguments):
     assert written[0].replace("valid.csv", "valid.txt") == written[1]
 
 
-def test_a_conditional_model_is_measured_on_a_text_with_the_labels_beside_it(desk, tmp_path):
+def test_a_conditional_model_is_measured_on_a_text_with_the_labels_beside_it(desk, tmp_path, monkeypatch):
     for split in ("train", "valid", "test"):
         texts = (tmp_path / f"{split}.txt").read_text(encoding="utf-8").splitlines()
         labels = "".join("night\n" if text.endswith("night") else "day\n" for text in texts)
@@ -114,6 +114,21 @@ def test_a_conditional_model_is_measured_on_a_text_with_the_labels_beside_it(des
         assert "error[E282]" in result.stderr
         assert "write the label of each line into bare.when.labels" in result.stderr
         assert ("`--label`" in result.stderr) == (verb == codes)
+    saved = [("SENTENCES", 3), ("WALKED", 2), ("UNITS", 2), ("ENDS", 2)]
+    for name, few in saved:
+        monkeypatch.setattr(f"seqvae.web.saved.{name}", few)
+    shown = desk("explore", "--corpus", "valid.txt", "--export", "page.html")
+    assert shown.exit_code == 0, shown.stderr
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    kept = json.loads(re.search(r'id="saved"[^>]*>(.*?)</script>', page, re.DOTALL)[1])
+    assert kept["about"]["labels"] == ["day"]
+    assert {each["name"] for each in kept["answers"]} == {"sentence", "path", "walk", "sample"}
+    assert all(each["body"]["label"] == "day" for each in kept["answers"])
+    assert "error[E282]" in desk("explore", "--corpus", "bare.txt", "--export", "page.html").stderr
+    card = (tmp_path / "runs/by/model/README.md").read_text(encoding="utf-8")
+    code = card.split("```python\n")[1].split("```")[0].replace("path/to/this/folder", "runs/by/model")
+    assert code.count("label='") == 2
+    exec(compile(code, "card", "exec"), {})
     all_night = desk(*codes, "bare.txt", "--label", "night")
     assert all_night.exit_code == 0, all_night.stderr
     (tmp_path / "bare.when.labels").write_text("night\n" * 30, encoding="utf-8")

@@ -37,6 +37,27 @@ def test_a_page_has_what_its_model_has(verb, measured, name, has, lacks):
     assert "latent_dim" in page
 
 
+def test_a_run_with_labels_that_its_model_does_not_take_has_a_page_too(verb, workplace, tmp_path):
+    for split in ("train", "valid"):
+        lines = (workplace / f"{split}.txt").read_text(encoding="utf-8").splitlines()
+        (tmp_path / f"{split}.txt").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        (tmp_path / f"{split}.first.labels").write_text(
+            "".join(f"{line[:1] or '-'}\n" for line in lines), encoding="utf-8"
+        )
+    changes = [f"data.{split}={tmp_path / split}.txt" for split in ("train", "valid")]
+    changes += ["data.test=null", "data.labels=first", "train.steps=3", "train.epochs=1"]
+    trained = verb(
+        "train", "--config", workplace / "small.yaml", "--out", tmp_path / "run", *(f"--set={c}" for c in changes)
+    )
+    assert trained.exit_code == 0, trained.stderr
+    assert verb("eval", "--model", tmp_path / "run", "--split", "valid").exit_code == 0
+    result = verb("report", tmp_path / "run", "--split", "valid")
+    assert result.exit_code == 0, result.stderr
+    page = Path(result.stdout.splitlines()[0]).read_text(encoding="utf-8")
+    assert "Reconstructions" in page
+    assert "Paths" in page
+
+
 def test_the_same_run_gives_the_same_files_and_another_seed_other_samples(verb, measured, tmp_path):
     assert verb("eval", "--model", measured / "vae", "--split", "valid").exit_code == 0
 

@@ -73,6 +73,29 @@ def test_what_is_there_already_is_strengthened_and_the_rest_kept(measured):
     assert next(each for each in strategies if each.name == "free_bits").nats_per_dim == 0.6
 
 
+def test_what_cannot_be_strengthened_is_not_proposed_in_other_words(measured):
+    """Neither in another order, nor weaker, nor with its own settings put back."""
+    there = [
+        "{name: word_dropout, rate: 0.8}",
+        "{name: bag_of_words, weight: 5.0}",
+        "{name: aggressive, inner_steps: 7}",
+        "{name: free_bits, nats_per_dim: 0.3}",
+    ]
+    for kind in ({"kl_nats": 0.01}, {"kl_nats": 5.0, "mi_nats": 0.0}, {"kl_nats": 5.0, "swap_gap_nats": 0.0}):
+        for settings in settings_of(
+            collapsed(measured, **kind), BARE.replace(f"objective.strategies=[{', '.join(there)}]")
+        ):
+            for methods in [each for each in settings if each.startswith("objective.strategies")]:
+                kept = BARE.replace(methods).objective.strategies
+                assert [each.name for each in kept][:4] == ["word_dropout", "bag_of_words", "aggressive", "free_bits"]
+                assert (kept[0].rate, kept[1].weight, kept[2].inner_steps) == (0.8, 5.0, 7)
+    raised = settings_of(
+        collapsed(measured, kl_nats=5.0, mi_nats=0.0),
+        BARE.replace("objective.strategies=[{name: word_dropout, rate: 0.7}]"),
+    )
+    assert "rate: 0.8" in raised[0][0]
+
+
 def test_methods_of_a_run_with_phases_are_changed_in_its_last_phase(measured):
     config = Config.from_yaml("recipes/ae_pretraining.yaml")
     first, *_ = settings_of(collapsed(measured, kl_nats=5.0, mi_nats=0.0), config)

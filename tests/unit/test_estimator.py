@@ -1,5 +1,7 @@
 """The transformer behaves as scikit-learn expects, and gives what the model gives."""
 
+import json
+
 import numpy as np
 import pytest
 from sklearn.base import clone
@@ -7,8 +9,10 @@ from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.utils import estimator_checks
+from typer.testing import CliRunner
 
 import seqvae
+from seqvae.cli.app import app
 from seqvae.errors import SeqVAEError
 from seqvae.estimator import TextVAETransformer
 
@@ -47,6 +51,18 @@ def test_the_run_is_kept_where_it_is_asked_for(tmp_path):
     fitted = TextVAETransformer(QUICK, out=tmp_path / "run").fit(TEXTS)
     kept = seqvae.load(tmp_path / "run")
     np.testing.assert_array_equal(kept.encode(TEXTS[:3]).mean, fitted.transform(TEXTS[:3]))
+
+
+def test_a_kept_run_keeps_its_texts_and_can_be_measured(tmp_path, monkeypatch):
+    monkeypatch.setenv("SEQVAE_CACHE", str(tmp_path / "cache"))
+    TextVAETransformer(QUICK, out=tmp_path / "run").fit(TEXTS)
+    texts = tmp_path / "run.texts.jsonl"
+    assert [json.loads(line)["text"] for line in texts.read_text(encoding="utf-8").splitlines()] == TEXTS
+    done = CliRunner().invoke(app, ["eval", "--model", str(tmp_path / "run"), "--iw-samples", "2"])
+    assert done.exit_code == 0, done.stderr
+    with pytest.raises(SeqVAEError, match="E704"):
+        TextVAETransformer(QUICK, out=tmp_path / "run").fit(["other texts"] * 30)
+    assert "other" not in texts.read_text(encoding="utf-8")
 
 
 CHECKS = (

@@ -15,6 +15,7 @@ from seqvae.errors import SeqVAEError
 from seqvae.evaluation import latent
 from seqvae.evaluation.latent import encode_split, mutual_information
 from seqvae.evaluation.likelihood import elbo_and_iw, quick_metrics
+from seqvae.evaluation.marginal import batch_mutual_information
 from seqvae.evaluation.passes import draw_by_row
 from seqvae.models.masked import MaskedNetwork
 from seqvae.models.posterior_iaf import IAFHead, IAFPosteriorConfig
@@ -200,6 +201,8 @@ def test_likelihoods_and_information_take_the_density_of_a_sharp_flow_from_the_d
     kl = float((one.log_q - model.prior.log_prob(one.z)).double().mean())
     assert quick_metrics(model, store, seed=3)["kl_nats"] == pytest.approx(kl, rel=1e-5)
     assert mutual_information(encode_split(model, store, seed=3)).nats == pytest.approx(math.log(9), abs=1e-4)
+    information, ceiling = batch_mutual_information(model, store, encode_split(model, store, seed=3))
+    assert information == pytest.approx(ceiling, abs=1e-4)
 
 
 def test_mutual_information_is_from_few_sentences_and_says_so(monkeypatch):

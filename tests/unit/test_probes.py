@@ -74,6 +74,13 @@ def test_codes_that_are_all_one_find_nothing():
     assert set(found.recall.values()) == {0}
 
 
+def test_a_stranger_with_the_code_of_the_paraphrase_counts_against():
+    codes = np.array([[1.0, 0], [0.9, 0.1], [0.9, 0.1], [0, 1]])
+    found = retrieval(codes, words(4), np.array([7, 7, 3, 1]))
+    assert found.recall["1"] == 0  # of both: each has the stranger beside its paraphrase
+    assert found.recall["5"] == 1
+
+
 def test_sentences_without_a_paraphrase_are_no_queries():
     codes = np.array([[1.0, 0], [0.9, 0.1], [0, 1], [0.95, 0.05]])
     found = retrieval(codes, words(4), np.array([7, 7, 3, 1]))

@@ -38,6 +38,12 @@ def test_a_saved_page_opens_from_the_disk_and_needs_nothing_else(visit, file, ex
     page.wait_for_selector("input[data-dim]")
     page.locator("input[data-dim]").first.fill("3")
     page.wait_for_function("document.querySelector('#moved').textContent !== ''")
+    dim, start = (page.locator(where).first for where in ("input[data-dim]", "#page-units select"))
+    walk = saved._answer(explorer, "walk", {"text": start.input_value(), "dim": int(dim.get_attribute("data-dim"))})
+    assert [float(dim.get_attribute(end)) for end in ("min", "max")] == [walk["t"][0], walk["t"][-1]]
+    for t, text in zip(walk["t"], walk["texts"], strict=True):
+        dim.fill(str(t))
+        assert page.locator("#moved").inner_text() == (text or "(an empty sentence)")
     page.locator("#tab-sample").click()
     page.wait_for_selector("#page-sample .pick")
     page.locator("#tab-run").click()

@@ -1,9 +1,11 @@
 """The server answers its own page, on this machine, within bounds; and nobody and nothing else."""
 
 import csv
+import dataclasses
 import io
 import json
 import struct
+import types
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -13,6 +15,7 @@ from starlette.testclient import TestClient
 
 from seqvae.web import guard
 from seqvae.web.page import assets
+from seqvae.web.points import as_tsv
 from seqvae.web.server import create_app
 
 HERE = "http://127.0.0.1:8000"
@@ -85,11 +88,23 @@ def test_the_names_of_this_machine_are_answered(client, host):
         {"origin": "http://127.0.0.1:9999"},
         {"sec-fetch-site": "cross-site"},
         {"sec-fetch-site": "same-site"},
+        {"origin": "http://["},
+        {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate", "sec-fetch-dest": "document"},
     ],
 )
 def test_a_page_of_another_site_is_refused(client, headers):
     assert client.get("/api/about", headers=headers).status_code == 403
     assert client.post("/api/sentence", json={"text": A}, headers=headers).status_code == 403
+
+
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+def test_a_click_on_the_address_elsewhere_opens_the_page_and_no_frame_does(client, exposed, site):
+    click = {"sec-fetch-site": site, "sec-fetch-mode": "navigate", "sec-fetch-dest": "document"}
+    assert client.get("/", headers=click).status_code == 200
+    assert client.get("/", headers=click | {"sec-fetch-dest": "iframe"}).status_code == 403
+    assert client.get("/", headers={"sec-fetch-site": site, "sec-fetch-mode": "cors"}).status_code == 403
+    assert exposed.get("/", headers=click).status_code == 401
+    assert exposed.get("/?token=s3cret", headers=click, follow_redirects=True).status_code == 200
 
 
 def test_a_request_is_json_and_no_longer_than_it_may_be(client):
@@ -197,6 +212,21 @@ def test_points_come_as_tsv_and_parquet_with_everything_that_is_known(client, ex
     assert client.get("/points/tsne.tsv").status_code == 404
 
 
+def test_labels_with_the_name_of_another_column_keep_to_one_of_their_own(explorer):
+    named = [
+        dataclasses.replace(each, title=title)
+        for each, title in zip(explorer.corpus.labellings, ("y", "text"), strict=True)
+    ]
+    corpus = dataclasses.replace(explorer.corpus, labellings=named)
+    other = types.SimpleNamespace(corpus=corpus, atlas=explorer.atlas)
+    head, first, *_ = b"".join(as_tsv(other, explorer.atlas.maps["pca"])).decode().splitlines()
+    cells = dict(zip(head.split("\t"), first.split("\t"), strict=True))
+    assert cells["label_y"] == named[0].classes[named[0].numbers[0]]
+    assert cells["label_text"] == named[1].classes[named[1].numbers[0]]
+    assert cells["text"] == " ".join(explorer.corpus.texts[0].split())
+    assert float(cells["y"]) == pytest.approx(float(explorer.atlas.maps["pca"].xy[0, 1]), rel=1e-5)
+
+
 def test_others_are_let_in_by_the_token_alone(exposed):
     assert exposed.get("/").status_code == 401
     assert exposed.get("/api/about").status_code == 401
@@ -206,7 +236,7 @@ def test_others_are_let_in_by_the_token_alone(exposed):
     assert (welcome.status_code, welcome.headers["location"]) == (303, "/?x=1")
     cookie = welcome.headers["set-cookie"]
     assert "HttpOnly" in cookie
-    assert "SameSite=Strict" in cookie
+    assert "SameSite=Lax" in cookie
     assert exposed.get("/api/about").status_code == 200  # with the cookie
     assert exposed.get("/", headers={"host": "evil.example"}).status_code == 403
 

@@ -38,7 +38,10 @@ class Desk {
 
   at(row) { return [this.xy[2 * row], this.xy[2 * row + 1]]; }
 
-  label() { return byId("label")?.value ?? null; }
+  // Asks the model, for texts of the label that is chosen where it was trained with labels.
+  ask(name, body) {
+    return this.source.ask(name, this.about.labels ? { ...body, label: byId("label").value } : body);
+  }
 
   build() {
     fill(byId("tabs"), this.tabs.map(({ name, title }) => h("button", {
@@ -159,7 +162,7 @@ function dress(desk) {
   byId("facts").textContent = `${active} of ${about.latent_dim} units active · ${corpus.sentences.toLocaleString("en")} sentences of the ${corpus.name}`;
   if (about.labels) {
     const choice = h("select", { id: "label" }, about.labels.map((label) => h("option", { value: label }, label)));
-    choice.value = view.get("label", about.labels[0]);
+    choice.value = about.labels.includes(view.get("label")) ? view.get("label") : about.labels[0];
     choice.addEventListener("change", () => { view.set("label", choice.value); desk.tab.go(); });
     document.querySelector(".bar").prepend(h("label", { class: "field" }, h("span", {}, "Write as"), choice));
   }

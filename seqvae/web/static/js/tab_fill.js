@@ -5,7 +5,6 @@ import { asker, empty, sentenceField } from "./fields.js";
 import { view } from "./view.js";
 
 export function fillTab(desk) {
-  const { about, source } = desk;
   const result = h("div", { class: "group" }), ask = asker(result);
   const field = sentenceField("Sentence with gaps", { value: view.get("gaps"), go, placeholder: "the ___ was ___*" });
   const element = h("div", { class: "page" },
@@ -19,7 +18,7 @@ export function fillTab(desk) {
     view.set("gaps", field.value);
     if (!field.value) return;
     const body = { text: field.value };
-    ask(() => source.ask("fill", about.labels ? { ...body, label: desk.label() } : body), ({ found }) => {
+    ask(() => desk.ask("fill", body), ({ found }) => {
       const most = Math.max(...found.map(({ share }) => share));
       fill(result, h("p", { class: "soft small" }, "Shares are among the sentences that were found; the search is not exhaustive."),
         h("ol", { class: "stack", id: "fillings" }, found.map((each) => h("li", {},

@@ -44,7 +44,7 @@ export function pathTab(desk) {
     view.set("way", kind);
     if (!a.value || !b.value) return;
     const body = { a: a.value, b: b.value, steps: STEPS, path: kind };
-    ask(() => source.ask("path", about.labels ? { ...body, label: desk.label() } : body), answer);
+    ask(() => desk.ask("path", body), answer);
   }
 
   function answer(answered) {

@@ -26,7 +26,7 @@ export function sampleTab(desk) {
     const body = saved ?? { n: n.value, temperature: temperature.value, top_p: topP.value, seed: seed.value, source: from };
     if (!saved) for (const [name, value] of Object.entries({ ...body, from: body.source, source: "" })) view.set(name, String(value));
     view.set("drawn", "1");
-    ask(() => source.ask("sample", about.labels && !saved ? { ...body, label: desk.label() } : body), (found) => {
+    ask(() => desk.ask("sample", body), (found) => {
       desk.show("sample", (map) => ({ marks: (found.places[map] ?? []).map((xy) => ({ xy, kind: "sample" })) }), go);
       fill(result, h("h2", {}, `${found.texts.length} sentences`),
         pickList(found.texts.map((text) => ({ text })), (text) => desk.open("sentence", { text })));

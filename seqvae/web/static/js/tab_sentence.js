@@ -19,7 +19,7 @@ export function sentenceTab(desk) {
 
   function go() {
     view.set("text", field.value);
-    ask(() => source.ask("sentence", desk.about.labels ? { text: field.value, label: desk.label() } : { text: field.value }), answer);
+    ask(() => desk.ask("sentence", { text: field.value }), answer);
   }
 
   function answer(found) {

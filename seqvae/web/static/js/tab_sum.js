@@ -7,7 +7,6 @@ import { view } from "./view.js";
 const SIGNS = [["1", "+"], ["-1", "−"], ["0.5", "+ ½"], ["-0.5", "− ½"], ["2", "+ 2×"], ["-2", "− 2×"]];
 
 export function sumTab(desk) {
-  const { about, source } = desk;
   const list = h("ol", { class: "group" }), result = h("div", { class: "group" }), ask = asker(result);
   let terms = [];
   const element = h("div", { class: "page" },
@@ -31,7 +30,7 @@ export function sumTab(desk) {
     const given = terms.map(({ sign, field }) => ({ text: field.value, weight: Number(sign.value) })).filter(({ text }) => text);
     view.set("sum", given.map(({ text, weight }) => `${weight} ${text}`).join("\n"));
     if (!given.length) return;
-    ask(() => source.ask("sum", about.labels ? { terms: given, label: desk.label() } : { terms: given }), (found) => {
+    ask(() => desk.ask("sum", { terms: given }), (found) => {
       desk.show("sum", (map) => ({ marks: [...found.neighbors.map(({ row }) => ({ xy: desk.at(row), kind: "near" })), { xy: found.places[map]?.[0], kind: "main" }] }), go);
       fill(result,
         h("div", { class: "card" }, h("p", { class: "text", id: "sum" }, shown(found.text)), h("p", { class: "number small soft" }, `log p(text | z) ${number(found.log_prob)} nats`),

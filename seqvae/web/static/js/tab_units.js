@@ -14,6 +14,7 @@ export function unitsTab(desk) {
   const field = sentenceField("Start from", { choices: saved?.texts, value: view.get("base"), go, placeholder: "type a sentence, or click a point" });
   const lively = about.units.filter(({ active }) => active !== false);
   let units = saved ? about.units.filter(({ dim }) => saved.dims.includes(dim)) : lively.length ? lively : about.units;
+  const walks = new Map();  // of a saved page: by unit, what its answers hold of the sentence
   let base = null, moved = new Map(), busy = false, again = false;
   const element = h("div", { class: "page" },
     h("div", { class: "form" }, field.box,
@@ -29,11 +30,15 @@ export function unitsTab(desk) {
       return;
     }
     const body = { text: field.value };
-    ask(() => source.ask("sentence", about.labels ? { ...body, label: desk.label() } : body), begin);
+    ask(async () => {
+      const found = await desk.ask("sentence", body);
+      if (saved) for (const { dim } of units) walks.set(dim, await desk.ask("walk", { ...body, dim }));
+      return found;
+    }, begin);
   }
 
-  function begin({ text: from, mean }) {
-    base = { text: from, mean };
+  function begin({ text: from, mean, reconstruction, places }) {
+    base = { text: from, mean, reconstruction, places };
     moved = new Map(from === null ? [] : readMoves());
     const all = !saved && units.length < about.units.length;
     fill(result,
@@ -50,9 +55,10 @@ export function unitsTab(desk) {
 
   function slider(unit) {
     const value = moved.get(unit.dim) ?? own(unit);
+    const [low, high, step] = saved ? ends(walks.get(unit.dim).t) : [-REACH, REACH, 0.05];
     const output = h("output", {}, number(value));
     const input = h("input", {
-      type: "range", min: -REACH, max: REACH, step: saved ? 1 : 0.05, "aria-label": `Unit ${unit.dim}`, "data-dim": unit.dim,
+      type: "range", min: low, max: high, step, "aria-label": `Unit ${unit.dim}`, "data-dim": unit.dim,
       oninput: () => {
         if (saved) reset(unit.dim);
         moved.set(unit.dim, Number(input.value));
@@ -103,18 +109,15 @@ export function unitsTab(desk) {
       const { mean, deviation } = about.units.find((unit) => unit.dim === dim);
       z[dim] = mean + t * deviation;
     }
-    return source.ask("decode", about.labels ? { z, label: desk.label() } : { z });
+    return desk.ask("decode", { z });
   }
 
-  async function fromWalk() {
-    const [[dim, t] = [saved.dims[0], null]] = [...moved];
-    if (t === null) {
-      const { reconstruction, places } = await source.ask("sentence", { text: base.text });
-      return { ...reconstruction, places };
-    }
-    const walk = await source.ask("walk", { text: base.text, dim });
-    const at = walk.t.findIndex((each) => Math.abs(each - t) < 0.5);
-    return { text: walk.texts[at], places: Object.fromEntries(Object.entries(walk.places).map(([map, xy]) => [map, [xy[at]]])) };
+  function fromWalk() {
+    const [[dim, t] = []] = [...moved];
+    if (dim === undefined) return { ...base.reconstruction, places: base.places };
+    const { t: steps, texts, places } = walks.get(dim);
+    const at = steps.reduce((best, each, i) => (Math.abs(each - t) < Math.abs(steps[best] - t) ? i : best), 0);
+    return { text: texts[at], places: Object.fromEntries(Object.entries(places).map(([map, xy]) => [map, [xy[at]]])) };
   }
 
   function tell(found, took) {
@@ -136,6 +139,9 @@ export function unitsTab(desk) {
     fields: { base: field },
   };
 }
+
+// Of a slider over the places of a walk: the first, the last, and from one to the next. A unit that never differs has one.
+const ends = (t) => [t[0], t[t.length - 1], t.length > 1 ? (t[t.length - 1] - t[0]) / (t.length - 1) : 1];
 
 function readMoves() {
   return view.get("moves").split(" ").filter(Boolean).map((each) => each.split(":").map(Number)).filter((pair) => pair.every(Number.isFinite));
