@@ -70,7 +70,8 @@ class Rehearsal(Trainer):
 
     def apply(self) -> None:
         """The end of an update once more: its gradients are clipped, checked and applied."""
-        self.stage.apply(self.progress, self.stage.clip(self.loss, self.config.clip_norm))
+        finite = self.stage.clip(self.loss, self.config.clip_norm)
+        self.stage.apply(self.progress, finite if self.stage.skips else None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,12 +145,13 @@ def measure_speed(config: Config, store: TokenStore, vocab_size: int, *, seconds
     model = SeqVAE(config.model, vocab_size, store.classes).to(runtime.device)
     rehearsal = Rehearsal(config, model, store, runtime)
     groups = _groups(rehearsal.task.plan(0), config.train.accumulate)
-    once = seconds_of(lambda: rehearsal.train_on(groups[0]), runtime.device, 0.0)
-    groups = groups[: max(1, int(0.1 * seconds / once))]
-    training = time_training(rehearsal, groups, seconds=0.3 * seconds)
-    peak = peak_bytes(runtime.device)
-    parts = time_parts(rehearsal, groups[0][0], seconds=0.15 * seconds)
-    trials = _trials(rehearsal, groups, seconds=0.25 * seconds)
+    with runtime.kernels():
+        once = seconds_of(lambda: rehearsal.train_on(groups[0]), runtime.device, 0.0)
+        groups = groups[: max(1, int(0.1 * seconds / once))]
+        training = time_training(rehearsal, groups, seconds=0.3 * seconds)
+        peak = peak_bytes(runtime.device)
+        parts = time_parts(rehearsal, groups[0][0], seconds=0.15 * seconds)
+        trials = _trials(rehearsal, groups, seconds=0.25 * seconds)
     scores_in_bf16 = config.eval.precision == "bf16"
     scoring, samples = _time_scoring(rehearsal, seconds=0.1 * seconds, bf16=scores_in_bf16)
     writing = _time_writing(rehearsal, seconds=0.1 * seconds)

@@ -40,8 +40,12 @@ class Batch:
         return self.tokens.shape[0]
 
     def to(self, device: torch.device | str) -> "Batch":
-        """The same batch on ``device`` (asynchronous where the memory is pinned)."""
-        return self._with_each(lambda tensor: tensor.to(device, non_blocking=True))
+        """The same batch on ``device`` (of CUDA asynchronous where the memory is pinned).
+
+        On Apple's GPUs nothing holds on to the memory that such a copy is still to read.
+        """
+        later = torch.device(device).type == "cuda"
+        return self._with_each(lambda tensor: tensor.to(device, non_blocking=later))
 
     def clone(self) -> "Batch":
         """The same batch in memory of its own."""

@@ -34,6 +34,14 @@ class Generator(torch.Generator):
         return self.place
 
 
+class Event:
+    """A place in the work of the GPU, which is always done."""
+
+    def record(self, *_: Any) -> None: ...
+
+    def synchronize(self) -> None: ...
+
+
 class Placed:
     """The storages that lie on the GPU. They are kept, so that no other one takes their place in memory."""
 
@@ -86,6 +94,7 @@ class _Devices(TorchFunctionMode):
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         kwargs, name = dict(kwargs or {}), getattr(function, "__name__", "")
+        kwargs.pop("pin_memory", None)  # there is no driver that could pin it
         own = args[0] if args and isinstance(args[0], torch.Tensor) else None
         if own is not None and name == "__get__":
             asked = getattr(function, "__self__", None)
@@ -164,6 +173,7 @@ def fake_gpu() -> Iterator[Placed]:
         "reset_peak_memory_stats": lambda *_: None,
         "max_memory_allocated": lambda *_: 1 << 20,
         "is_current_stream_capturing": lambda: False,
+        "Event": Event,
     }
     with pytest.MonkeyPatch.context() as patch:
         for name, answer in answers.items():

@@ -126,7 +126,8 @@ def methods(world: World, folder: Path) -> Any:
 
 
 def resets(world: World, folder: Path) -> Any:
-    """A method draws a part anew, from random states that differ between the ranks."""
+    """A method, and the start of a phase, draw a part anew, from random states that differ between the ranks; the
+    averages of weights and the best ones of the phase."""
 
     class Resets(Strategy):
         def after_update(self, loop, terms):
@@ -136,7 +137,11 @@ def resets(world: World, folder: Path) -> Any:
     changes = {"train": {"steps": 2}}
     trainer = toy_trainer(folder, phases=[phase_of(folder, HookConfig(), **changes)], world=world, **changes)
     assert trainer.fit()
-    return digest(trainer)
+    phases = [{"name": "one", "steps": 2}, {"name": "two", "steps": 3, "reset": ["decoder"]}]
+    averaged = toy_trainer(folder / "averaged", world=world, train={"phases": phases, "average_decay": 0.9})
+    assert averaged.fit()
+    kept = averaged.average.tensors() | {f"best.{name}": value for name, value in averaged.best.items()}
+    return [digest(trainer), hashlib.sha256(b"".join(bytes_of(kept)[name] for name in sorted(kept))).hexdigest()]
 
 
 def resumed(world: World, folder: Path) -> Any:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from seqvae.cli.console import emit_json, emit_lines, run_verb, say
-from seqvae.cli.options import ChangesOption, ConfigOption, JsonOption
+from seqvae.cli.options import ChangesOption, ConfigOption, JsonOption, refuse_shards
 
 if TYPE_CHECKING:
     from seqvae.speed import SpeedReport
@@ -41,6 +41,7 @@ def bench(
     from seqvae.speed_advice import advise
 
     settings = Config.from_yaml(config, changes or ())
+    refuse_shards(settings.data)
     prepared = prepare(settings.data, settings.tokenizer, splits=["train"])
     say(f"measuring for about {seconds:g} s; other programs at work spoil the numbers")
     report = measure_speed(settings, prepared.splits["train"], prepared.tokenizer.vocab_size, seconds=seconds)

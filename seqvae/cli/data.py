@@ -8,7 +8,7 @@ import typer
 
 from seqvae.cli import completion
 from seqvae.cli.console import aligned, emit_json, emit_lines, run_verb, say
-from seqvae.cli.options import ChangesOption, ConfigOption, JsonOption, tell_waiting
+from seqvae.cli.options import ChangesOption, ConfigOption, JsonOption, refuse_shards, tell_waiting
 from seqvae.cli.progress import download_bar, preparing_display
 from seqvae.cli.usage import verbs
 from seqvae.errors import SeqVAEError
@@ -117,6 +117,7 @@ def prepare(
 
     settings = _settings([] if file is None else [file], config, changes)
     data = settings.data
+    refuse_shards(data)
     whole = data.train is None or data.valid is not None or data.valid_fraction is not None
     with preparing_display(data.workers) as on_progress:
         prepared = prepare_data(data, settings.tokenizer, splits=None if whole else ["train"], on_progress=on_progress)

@@ -187,11 +187,22 @@ def text_settings(
     if config is None:
         what = "this model folder does not say which text it belongs to"
         raise SeqVAEError("E214", what, where=str(folder), hint="name a text file with `--input FILE`")
-    if config.data.shards and split == "train":
-        what = "the training text is dealt out by data.shards, and no verb reads it whole"
+    if split == "train":
         hint = "name another text (`--input FILE`, of explore `--corpus FILE`), or where it can be, `--split valid`"
-        raise SeqVAEError("E220", what, where=str(folder), hint=hint)
+        refuse_shards(config.data, where=str(folder), hint=hint)
     return config.data.model_copy(update=given), split
+
+
+def refuse_shards(
+    data: "DataConfig",
+    *,
+    where: str | None = None,
+    hint: str = "name a text of your own: `--set data.train=FILE --set data.shards=false`",
+) -> None:
+    """Raises E220 where the training text is more than one disk may hold."""
+    if data.shards:
+        what = "the training text is dealt out by data.shards, and no verb reads it whole"
+        raise SeqVAEError("E220", what, where=where, hint=hint)
 
 
 COLUMN = ("--text-column",)

@@ -194,7 +194,7 @@ class _Replica(nn.Module):
         super().__init__()
         self.model, self.objective = model, objective
         self.terms: Terms | None = None
-        self.unused = nn.Parameter(torch.zeros(1))
+        self.unused = nn.Parameter(torch.zeros(1, device=next(model.parameters()).device))
         """PyTorch warns where it looks for unused parameters and there are none."""
 
     def forward(self, batch: Batch, step: int, noise: torch.Generator, kl_weight: Tensor | None) -> Tensor:
@@ -241,11 +241,14 @@ _LOST = "what it says tells why; `seqvae train --resume RUN`, with torchrun as b
 
 def _several() -> bool:
     """Whether ``torchrun`` started more processes than this one."""
-    given = {name: os.environ.get(name, "") for name in ("WORLD_SIZE", "RANK", "MASTER_ADDR", "MASTER_PORT")}
+    names = ["WORLD_SIZE", "RANK", "MASTER_ADDR", "MASTER_PORT"]
+    if torch.cuda.is_available():  # or all processes of a machine would take its first GPU
+        names += ["LOCAL_RANK", "LOCAL_WORLD_SIZE"]
+    given = {name: os.environ.get(name, "") for name in names}
     if given["WORLD_SIZE"] in ("", "1"):
         return False
     missing = [name for name, value in given.items() if not value]
-    wrong = [name for name in ("WORLD_SIZE", "RANK", "MASTER_PORT") if given[name] and not given[name].isdecimal()]
+    wrong = [name for name in names if name != "MASTER_ADDR" and given[name] and not given[name].isdecimal()]
     if not missing and not wrong and int(given["RANK"]) >= int(given["WORLD_SIZE"]):
         wrong = ["RANK"]
     if missing or wrong:

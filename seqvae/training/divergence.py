@@ -26,6 +26,11 @@ _LATER = {"cuda"}
 """Types of device whose answer is not waited for at every update."""
 
 
+def answers_later(device: torch.device) -> bool:
+    """Whether an update, with its gradients, is kept until the next one is on its way."""
+    return device.type in _LATER
+
+
 @dataclass(frozen=True, kw_only=True)
 class Update:
     """What is needed to tell of an update that was not finite. ``terms`` are those of its last micro-batch."""
@@ -39,24 +44,45 @@ class Update:
     finite: Bool[Tensor, ""]
 
 
+class _Answer:
+    """Whether an update was finite, on its way to the host.
+
+    Read from the device itself, it would have to wait for all that the device was given to do since.
+    """
+
+    def __init__(self, finite: Bool[Tensor, ""]):
+        self._value, self._arrived = finite, None
+        if finite.is_cuda:
+            self._value = torch.empty((), dtype=torch.bool, pin_memory=True)
+            self._value.copy_(finite, non_blocking=True)
+            self._arrived = torch.cuda.Event()
+            self._arrived.record()
+
+    def __bool__(self) -> bool:
+        if self._arrived is not None:
+            self._arrived.synchronize()
+        return bool(self._value)
+
+
 class Watch:
     """No update that is not finite is applied: E501 is raised, and what it was is kept.
 
     On a CPU it is raised before the optimizers make their step. On a GPU the host does not wait for the answer: the
-    optimizers leave the step out by themselves, and the error is raised at the next update, or before anything is
-    measured or saved. It waits where a method has an optimizer of its own that cannot leave a step out.
+    optimizers leave the step out by themselves, and the error is raised at the next update, whose passes the device has
+    by then been given, or before anything is measured or saved. It waits where a method has an optimizer of its own
+    that cannot leave a step out.
     """
 
     def __init__(self) -> None:
-        self._open: Update | None = None
+        self._open: tuple[Update, _Answer] | None = None
         self.found_at = 0
         """The update, from 1, that was not finite."""
 
     def look(self, trainer: "Trainer", update: Update) -> Bool[Tensor, ""] | None:
         """What the optimizers have to be told: nothing where the update is known to be finite."""
         self.settle(trainer)
-        self._open = update
-        if update.finite.device.type in _LATER and trainer.stage.skips:
+        self._open = update, _Answer(update.finite)
+        if answers_later(update.finite.device) and trainer.stage.skips:
             return update.finite
         self.settle(trainer)
         return None
@@ -67,9 +93,10 @@ class Watch:
         Its weights, gradients and batches go to a folder, whose ``state.json`` names the rows, the norm of each
         gradient, and rec and kl of each sentence of the last micro-batch; a number that is not finite is null there.
         """
-        update, self._open = self._open, None
-        if update is None or update.finite:
+        opened, self._open = self._open, None
+        if opened is None or opened[1]:
             return
+        update, _ = opened
         self.found_at = update.step
         if trainer.world.rank == 0:
             try:

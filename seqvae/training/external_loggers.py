@@ -152,13 +152,18 @@ class TensorBoardLogger:
         self.fresh = not any(place.glob("events.out.tfevents.*"))
         # Readers drop what earlier files hold from this step on.
         purged = None if self.fresh else 0 if step is None else step + 1
-        self._writer = SummaryWriter(str(place), purge_step=purged)
+        self._open = functools.partial(SummaryWriter, str(place))
+        self._writer, self._told = self._open(purge_step=purged), 0
         if self.fresh:
             self._writer.add_text("config", f"```yaml\n{config.to_yaml()}```", 0)
         tell(f"TensorBoard: `tensorboard --logdir {folder.parent}`")
 
     def __call__(self, event: Event) -> None:
         numbers = scalars(event)
+        if numbers and event["step"] < self._told:  # it diverged, and went back
+            self._writer.close()
+            self._writer = self._open(purge_step=event["step"])
+        self._told = event["step"] if numbers else self._told
         for name, value in numbers.items():
             self._writer.add_scalar(name, value, event["step"])
         if numbers:  # a run that is killed keeps them

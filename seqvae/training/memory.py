@@ -16,6 +16,7 @@ from seqvae.data.batching import collate, evaluation_plan
 from seqvae.errors import SeqVAEError, is_out_of_memory
 from seqvae.evaluation.passes import evaluating
 from seqvae.training import state as states
+from seqvae.training.divergence import answers_later
 from seqvae.training.stage import Stage
 from seqvae.training.task import Task
 from seqvae.types import Batch
@@ -107,7 +108,7 @@ def try_largest(trainer: "Trainer") -> None:
     model.train()
     for phase in task.phases:
         stage = Stage(phase, model, trainer.stage.epoch_steps)
-        batch = pieces([task.batch(task.largest_rows())], most_tokens(trainer))[-1]
+        batch = max(pieces([task.batch(task.largest_rows())], most_tokens(trainer)), key=lambda one: one.tokens.numel())
         sentences = len(batch)
         while sentences > 0:
             part = _part(batch, len(batch) - sentences, len(batch))
@@ -165,7 +166,8 @@ def _fits(model: "SeqVAE", device: torch.device, passes: Callable[[], None]) -> 
 
 
 def _passes(stage: Stage, batch: Batch, task: Task) -> None:
-    spare = [torch.empty_like(p) for p in stage.main_parameters for _ in range(_OPTIMIZER_COPIES)]
+    copies = _OPTIMIZER_COPIES + answers_later(task.runtime.device)  # gradients of the update before
+    spare = [torch.empty_like(p) for p in stage.main_parameters for _ in range(copies)]
     with task.runtime.autocast():
         loss, _ = stage.loss_of(batch, 0, torch.Generator(task.runtime.device), None)
     loss.backward()

@@ -1,5 +1,6 @@
 """Removing runs: whole run folders that nobody trains, and nothing else."""
 
+import os
 from pathlib import Path
 
 from seqvae.errors import SeqVAEError
@@ -41,4 +42,7 @@ def _why_not(folder: Path) -> str | None:
 def remove_run(folder: Path) -> None:
     """Remove a run that `find_run` gave; links in it go, what they point to stays. Nobody sees half of it."""
     with locked(folder):
-        storage.remove_folder(folder)
+        if os.name != "nt":
+            storage.remove_folder(folder)
+            return
+    storage.remove_folder(folder)  # Windows moves no folder in which a file is open, as the lock is

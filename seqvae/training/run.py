@@ -159,6 +159,16 @@ def _has_settings(folder: Path, config: Config, allow_change: Sequence[str]) -> 
         return False
 
 
+def _other_machine(checkpoint: states.Checkpoint, begun: Mapping[str, Any], runtime: Runtime) -> list[str]:
+    """What is not as it was where a run goes on elsewhere, and its settings leave device or precision open."""
+    found, saved_on = [], states.device_of(checkpoint.training)
+    if saved_on != runtime.device.type:
+        found.append(f"saved on {saved_on}, resumed on {runtime.device.type}: same batches, other noise")
+    if begun.get("precision", runtime.precision) != runtime.precision:
+        found.append(f"begun in {begun['precision']}, resumed in {runtime.precision}: `train.precision` keeps to one")
+    return found
+
+
 def _checked_folder(folder: Path) -> Path:
     storage.require_utf8(folder)
     if not is_unused(folder):
@@ -210,7 +220,8 @@ def _train(config: Config, folder: Path, observers: Sequence[Observer], world: W
     if checkpoint is not None:
         keep_changes(folder, config, checkpoint.progress.step)
     else:
-        states.require_room(folder, model, config.train.keep_checkpoints)
+        averaged = config.train.average_decay is not None
+        states.require_room(folder, model, config.train.keep_checkpoints, averaged=averaged)
         # The config comes first: with it, whatever a crash leaves can be resumed.
         storage.write_bytes(folder / CONFIG, config.to_yaml().encode())
         provenance = _provenance(config, data, runtime) | {"config_sha256": [storage.sha256_file(folder / CONFIG)]}
@@ -218,6 +229,8 @@ def _train(config: Config, folder: Path, observers: Sequence[Observer], world: W
         prepared.tokenizer.save(folder / TOKENIZER)
     if saved_by not in (None, world.size):
         notes.append(f"saved by {processes(saved_by)}, resumed by {processes(world.size)}: same batches, other noise")
+    if checkpoint is not None:
+        notes += _other_machine(checkpoint, storage.read_json(folder / PROVENANCE), runtime)
     metrics = MetricsFile(folder / METRICS, keep_bytes=0 if checkpoint is None else checkpoint.log_bytes)
     with contextlib.closing(metrics), _text_log(folder / LOG) as log:
         observe = _fan_out([metrics, log, *observers])

@@ -15,7 +15,8 @@ from seqvae.training.distributed import World
 from seqvae.training.settings import TrainConfig
 
 CUBLAS_WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
-"""Environment variable that cuBLAS reads when it starts: with the same workspaces, sums have the same order."""
+"""Environment variable that cuBLAS reads when it starts, and PyTorch at its first product on a GPU, whatever that was
+for: with the same workspaces, sums have the same order."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,8 @@ class Runtime:
             torch.set_num_threads(config.threads)
         world = world or World()
         device = choose_device(config.device) if world.size == 1 else _device_of_rank(config.device, world)
+        if config.deterministic and device.type == "cuda":
+            os.environ.setdefault(CUBLAS_WORKSPACE, ":4096:8")
         bf16 = gains_from_bf16(device) if config.precision == "auto" else config.precision == "bf16"
         if config.cuda_graphs:
             _check_graphs(device, world)
@@ -61,8 +64,6 @@ class Runtime:
         if not self.deterministic:
             yield
             return
-        if self.device.type == "cuda":
-            os.environ.setdefault(CUBLAS_WORKSPACE, ":4096:8")
         former = torch.get_deterministic_debug_mode()
         torch.use_deterministic_algorithms(True)
         try:

@@ -38,7 +38,7 @@ def put_back(trainer: "Trainer", checkpoint: states.Checkpoint) -> None:
     states.restore_strategies(trainer.objective.strategies, checkpoint.training)
     states.restore_optimizers(trainer.optimizers, checkpoint.training)
     random = trainer.world.own(checkpoint.training)
-    if random is None:
+    if random is None or states.device_of(random) != device.type:
         seed = row_seed(trainer.config.seed, f"{trainer.progress.step}:rank {trainer.world.rank}")
         states.seed_random({"noise": trainer.noise}, seed)
     else:

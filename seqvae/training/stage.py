@@ -113,8 +113,13 @@ class Stage:
         return all(optimizer.defaults.get("fused") for optimizer in self.optimizers.values())
 
     def clip(self, loss: Tensor, clip_norm: float) -> Bool[Tensor, ""]:
-        """Clip the gradients. Whether they and the loss are finite, on their device: the host need not wait."""
-        norm = torch.nn.utils.clip_grad_norm_(self.main_parameters, clip_norm)
+        """Clip the gradients, where they are finite. Whether they and the loss are, on their device: nobody need wait.
+
+        Those that are not stay as they are: divided by their norm, all of them would be lost with the one at fault.
+        """
+        norm = torch.nn.utils.get_total_norm([p.grad for p in self.main_parameters if p.grad is not None])
+        usable = torch.where(torch.isfinite(norm), norm, 0.0)
+        torch.nn.utils.clip_grads_with_norm_(self.main_parameters, clip_norm, usable)
         others = [p.grad for p in self.objective.parameters() if p.grad is not None]
         return torch.isfinite(norm + loss + torch.nn.utils.get_total_norm(others))
 

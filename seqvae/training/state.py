@@ -132,10 +132,15 @@ def place(folder: Path, step: int) -> Path:
     return folder / f"step-{step:08d}"
 
 
-def require_room(folder: Path, model: nn.Module, keep: int) -> None:
-    """Raises E701 where the disk has no room for the checkpoints of a run that is to begin, by an estimate."""
+def require_room(folder: Path, model: nn.Module, keep: int, *, averaged: bool = False) -> None:
+    """Raises E701 where the disk has no room for the checkpoints of a run that is to begin, by an estimate.
+
+    ``averaged``: whether the run keeps a moving average of the weights.
+    """
     weights = sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
-    needed = weights * (_COPIES * (keep + 1) + 2)  # one more while it is written; the model folder, likewise
+    needed = weights * (
+        (_COPIES + averaged) * (keep + 1) + 2
+    )  # one more while it is written; the model folder, likewise
     with storage.storage_errors(folder):
         free = shutil.disk_usage(folder).free
     if free < needed:
@@ -261,6 +266,11 @@ def random_tensors(generators: Mapping[str, torch.Generator], device: torch.devi
     elif device.type == "mps":
         states["rng.mps"] = torch.mps.get_rng_state()
     return states | {f"rng.own.{name}": generator.get_state() for name, generator in generators.items()}
+
+
+def device_of(tensors: Weights) -> str:
+    """The type of device that `random_tensors` were of: no other one can go on with them."""
+    return next((kind for kind in ("cuda", "mps") if f"rng.{kind}" in tensors), "cpu")
 
 
 def restore_random(generators: Mapping[str, torch.Generator], tensors: Weights, device: torch.device) -> None:

@@ -159,8 +159,8 @@ class Trainer:
         self.sums.zero_()
         for part in self.task.phases[index].reset:
             self.model.reset(part)
-        self.average.restart(self.model)
         self._build_stage()
+        self.average.restart(self.model)  # of several processes only now the same in all
         self._announce("phase")
 
     def _build_stage(self) -> None:
@@ -170,11 +170,13 @@ class Trainer:
         self.gradients = gradients_of(self.stage, self.task.runtime, self.noise)
 
     def _announce(self, event: str) -> None:
-        """Tell the present phase, how many updates the run can come to, and what is not done as asked for."""
+        """Tell the present phase, how many updates the run can come to, and at its start what is not done as asked."""
         phases, progress = self.task.phases, self.progress
         ahead = sum(phase.total_steps(self.stage.epoch_steps) for phase in phases[progress.phase :])
         total = progress.step - progress.phase_step + ahead
         self._emit(event, name=self.stage.phase.name, phases=len(phases), steps=self.stage.steps, total_steps=total)
+        if event != "phase":
+            return
         if self.task.runtime.cuda_graphs and (reason := obstacle(self.stage, self.task.runtime)) is not None:
             self.note(f"phase `{self.stage.phase.name}` is trained without CUDA graphs: {reason}")
         learned = [] if self.model.prior is None else list(self.model.prior.parameters())

@@ -52,6 +52,11 @@ def test_a_training_text_that_no_disk_holds_is_not_read(desk, tmp_path, trained)
         assert "error[E220]: the training text is dealt out by data.shards" in result.stderr
         assert "`--input FILE`" in result.stderr
     assert lines(desk("neighbors", A, "--split", "valid", "--model", "runs/vae"))
+    for verb in (("bench",), ("data", "prepare")):
+        result = desk(*verb, "--config", "runs/vae/config.yaml")
+        assert (result.exit_code, result.stdout) == (2, "")
+        assert "error[E220]: the training text is dealt out by data.shards" in result.stderr
+        assert "data.shards=false" in result.stderr
 
 
 class TestNeighbors:

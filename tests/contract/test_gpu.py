@@ -13,7 +13,18 @@ from fake_gpu import fake_gpu
 from test_captured import StandIn
 from test_families import TOGETHER
 from test_strategies import TYPES, example
-from training_toys import WORDS, bytes_of, phase_of, sentences, settings, store_of, toy_trainer
+from training_toys import (
+    WORDS,
+    Events,
+    StopsAt,
+    bytes_of,
+    phase_of,
+    sentences,
+    settings,
+    store_of,
+    toy_trainer,
+    write_corpus,
+)
 from typer.testing import CliRunner
 from user_toys import write_text
 
@@ -86,6 +97,26 @@ def alike(folder, *strategies, **sections):
     here, there = (trained(folder / str(gpu), *strategies, gpu=gpu, **sections) for gpu in (False, True))
     assert there.task.observe.timeless() == here.task.observe.timeless()
     assert bytes_of(there.model) == bytes_of(here.model)
+
+
+def test_a_run_goes_on_where_there_is_no_gpu_and_back(tmp_path):
+    train = {
+        "steps": 9,
+        "device": "auto",
+        "precision": "auto",
+        "save_every": 1,
+        "optimizer": {"name": "adamw", "lr": 0.01},
+    }
+    config = Config.from_dict(settings(data=write_corpus(tmp_path), train=train))
+    with fake_gpu():
+        assert not seqvae.train(config, out=tmp_path / "run", observers=[StopsAt(3)]).finished
+    seen = StopsAt(6)
+    assert not seqvae.train(resume=tmp_path / "run", observers=[seen]).finished
+    assert "saved on cuda, resumed on cpu: same batches, other noise" in [note["text"] for note in seen.of("note")]
+    seen = Events()
+    with fake_gpu():
+        assert seqvae.train(resume=tmp_path / "run", observers=[seen]).finished
+    assert "saved on cpu, resumed on cuda: same batches, other noise" in [note["text"] for note in seen.of("note")]
 
 
 @pytest.mark.parametrize("name", TYPES)

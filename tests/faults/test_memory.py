@@ -23,6 +23,7 @@ from seqvae.data.batching import collate, epoch_plan, largest_batch
 from seqvae.errors import SeqVAEError, is_out_of_memory
 from seqvae.models.vae import SeqVAE
 from seqvae.objectives.base import Strategy, StrategyConfig
+from seqvae.training import memory
 from seqvae.training import phases as phases_module
 from seqvae.training.memory import pieces
 
@@ -78,6 +79,17 @@ def weights_after(trainer) -> dict[str, torch.Tensor]:
 def assert_close(found, expected):
     for name, tensor in expected.items():
         torch.testing.assert_close(found[name], tensor, rtol=2e-4, atol=1e-6)
+
+
+def test_of_a_batch_that_is_cut_its_largest_piece_is_tried(tmp_path, monkeypatch):
+    tried, passes = [], memory._passes
+    monkeypatch.setattr(memory, "_passes", lambda stage, batch, task: tried.append(batch) or passes(stage, batch, task))
+    trainer = toy_trainer(tmp_path, train={"steps": 1, "micro_tokens": 3 * LARGEST // 5})
+    rows = trainer.task.largest_rows()
+    cut = [part.tokens.numel() for part in memory.pieces([trainer.task.batch(rows)], 3 * LARGEST // 5)]
+    assert cut[-1] < max(cut)
+    assert trainer.fit()
+    assert [batch.tokens.numel() for batch in tried] == [max(cut)]
 
 
 def test_the_largest_batch_is_tried_before_the_first_update_and_leaves_no_trace(tmp_path, monkeypatch):

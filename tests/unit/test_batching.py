@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from training_toys import store_of
 
 from seqvae.data import batching
 from seqvae.data.batching import collate, epoch_plan, evaluation_plan
@@ -249,3 +250,12 @@ def test_an_epoch_of_20_000_sentences_costs_little():
     for rows in epoch_plan(store.lengths, seed=0, epoch=0, batch_size=128):
         collate(store, rows)
     assert time.process_time() - start < 0.5
+
+
+@pytest.mark.parametrize(("device", "later"), [("cpu", False), ("mps", False), ("cuda", True), ("cuda:1", True)])
+def test_only_a_copy_to_cuda_may_be_read_later_than_it_is_asked_for(monkeypatch, device, later):
+    """What an Apple GPU is still to read may be gone by then: nothing holds on to it."""
+    asked = []
+    monkeypatch.setattr(torch.Tensor, "to", lambda tensor, *place, **options: asked.append((place, options)) or tensor)
+    collate(store_of(5), np.arange(3)).to(device)
+    assert asked == [((device,), {"non_blocking": later})] * 3

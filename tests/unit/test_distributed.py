@@ -33,7 +33,7 @@ from seqvae.evaluation.likelihood import elbo_and_iw, quick_metrics
 from seqvae.objectives.registry import strategy_types
 from seqvae.specials import BOS, EOS
 from seqvae.training import phases as phases_module
-from seqvae.training.distributed import World, joined
+from seqvae.training.distributed import World, _Replica, joined
 from seqvae.training.runtime import Runtime
 from seqvae.training.state import newest_intact
 
@@ -159,7 +159,8 @@ def test_every_method_and_family_ends_alike_on_all_ranks(two):
 
 @needs_gloo
 def test_a_part_that_is_drawn_anew_is_the_same_on_all_ranks(two):
-    assert len(set(two.found("resets"))) == 1
+    for digests in zip(*two.found("resets"), strict=True):
+        assert len(set(digests)) == 1
 
 
 # Stopping and going on.
@@ -352,6 +353,22 @@ def test_an_environment_that_torchrun_did_not_make_is_refused(monkeypatch, given
         raise AssertionError("not joined")
     assert caught.value.code == "E236"
     assert "torchrun --nproc-per-node" in caught.value.hint
+
+
+def test_where_there_are_gpus_each_process_is_told_which_is_its_own(monkeypatch, gpus):
+    """Else all of a machine would take the first: `srun` alone, say, sets no LOCAL_RANK."""
+    gpus(2)
+    given = {"WORLD_SIZE": "2", "RANK": "1", "MASTER_ADDR": "localhost", "MASTER_PORT": "29500"}
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SeqVAEError, match="LOCAL_RANK, LOCAL_WORLD_SIZE not set"), joined():
+        raise AssertionError("not joined")
+
+
+def test_what_the_processes_train_together_lies_on_one_device(tmp_path):
+    """DistributedDataParallel takes no other; "meta" stands for a GPU."""
+    replica = _Replica(toy_trainer(tmp_path).model.to("meta"), torch.nn.Identity())
+    assert {parameter.device.type for parameter in replica.parameters()} == {"meta"}
 
 
 @pytest.mark.parametrize("size", [None, "", "1"])

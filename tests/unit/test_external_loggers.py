@@ -128,6 +128,14 @@ def test_at_most_so_many_codes_are_shown(shown, monkeypatch, text):
     np.testing.assert_allclose(codes.means, found, atol=1e-6)
 
 
+def test_what_a_run_does_again_after_a_divergence_takes_the_place_of_what_it_had_done(text, tmp_path):
+    logger = external_loggers.TensorBoardLogger(config_of(text, "tensorboard"), tmp_path, None, print)
+    for step, value in [(1, 0.5), (2, 0.25), (3, 0.75), (4, 8.0), (3, 0.125), (4, 0.0625)]:
+        logger({"event": "train", "step": step, "phase": 0, "phase_step": step, "epoch": 0.0, "rec_nats": value})
+    logger.close(failed=False)
+    assert board_scalars(tmp_path)["train/rec_nats"] == [(1, 0.5), (2, 0.25), (3, 0.125), (4, 0.0625)]
+
+
 def test_a_resumed_run_goes_on_in_the_same_folder_and_doubles_no_step(text, tmp_path):
     config = config_of(text, "tensorboard")
     with pytest.raises(KeyboardInterrupt):

@@ -23,6 +23,9 @@ MODELS = {
     "three samples": {"objective": {"samples": 3, "strategies": [{"name": "importance_weighted"}]}},
     "two phases": {"train": {"phases": [{"name": "one"}, {"name": "two", "reset": ["decoder"]}]}},
     "batches summed": {"train": {"accumulate": 3}},
+    "momentum": {"train": {"optimizer": {"name": "sgd", "lr": 0.1, "momentum": 0.9}}},
+    "an adversary": {"objective": {"strategies": [{"name": "adversarial"}]}},
+    "deterministic": {"train": {"deterministic": True}},
 }
 
 

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from training_toys import NO_DROPOUT, bytes_of, last_checkpoint, phase_of, settings, toy_trainer
+from training_toys import NO_DROPOUT, bytes_of, last_checkpoint, phase_of, settings, stopped_at, toy_trainer
 
 from seqvae.config import Config
 from seqvae.data.batching import Plan
@@ -250,6 +250,15 @@ class TestMonitor:
         notes = [event["text"] for event in trainer.task.observe.of("note")]
         assert sum("leaves the learned prior as it is" in text for text in notes) == told
         assert (bytes_of(trainer.model.prior) == before) == (beta == 0.0)
+
+    def test_what_is_told_of_a_phase_is_not_told_again_when_the_run_goes_on(self, tmp_path):
+        sections = {"model": {"prior": {"family": "mixture"}}, "train": {"steps": 5}}
+        phases = [phase_of(tmp_path, BetaConfig(beta=0.0), **sections)]
+        stopped = stopped_at(3, lambda seen: toy_trainer(tmp_path, phases=phases, observe=seen, **sections))
+        assert "leaves the learned prior as it is" in stopped.task.observe.of("note")[0]["text"]
+        again = toy_trainer(tmp_path, phases=phases, **sections)
+        assert again.fit(last_checkpoint(stopped))
+        assert again.task.observe.of("note") == []
 
     @pytest.mark.parametrize(("family", "told"), [("vmf", 1), ("gaussian", 0)])
     def test_methods_that_cannot_move_a_constant_kl_are_told(self, tmp_path, family, told):

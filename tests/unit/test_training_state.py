@@ -1,10 +1,13 @@
 """Checkpoints and what they hold; the machine under a run."""
 
+import contextlib
 import copy
 import os
+import shutil
 import threading
 from dataclasses import replace
 from signal import SIGTERM, getsignal
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,6 +15,7 @@ from training_toys import bytes_of, last_checkpoint, settings, toy_trainer, writ
 
 import seqvae
 from seqvae.errors import SeqVAEError
+from seqvae.training import state as states
 from seqvae.training.runtime import Runtime, StopSignals
 from seqvae.training.settings import TrainConfig
 from seqvae.training.state import (
@@ -276,9 +280,38 @@ def test_kernels_are_deterministic_where_that_is_asked_for_and_as_before_elsewhe
         assert "CUBLAS_WORKSPACE_CONFIG" not in os.environ
         with replace(strict, device=torch.device("cuda")).kernels():
             assert mode() == 2
-            assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
     finally:
         torch.set_deterministic_debug_mode(0)
+
+
+def test_cublas_is_told_of_its_workspace_before_anything_is_computed(monkeypatch):
+    """PyTorch looks for it at the first product, also where that need not be deterministic, and never again."""
+    for name, answer in {"is_available": True, "device_count": 1, "get_device_capability": (9, 0)}.items():
+        monkeypatch.setattr(torch.cuda, name, lambda *_, answer=answer: answer)
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    Runtime.choose(TrainConfig(device="cuda", threads=1))
+    Runtime.choose(TrainConfig(device="cpu", threads=1, deterministic=True))
+    assert "CUBLAS_WORKSPACE_CONFIG" not in os.environ
+    Runtime.choose(TrainConfig(device="cuda", threads=1, deterministic=True))
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":16:8")
+    Runtime.choose(TrainConfig(device="cuda", threads=1, deterministic=True))
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":16:8"
+
+
+@pytest.mark.parametrize("averaged", [False, True])
+def test_the_room_that_is_asked_for_is_that_of_the_checkpoints(tmp_path, monkeypatch, averaged):
+    trainer = toy_trainer(tmp_path, train={"steps": 3, **({"average_decay": 0.9} if averaged else {})})
+    assert trainer.fit()
+    saved = last_checkpoint(trainer)
+    training = sum(tensor.nbytes for name, tensor in saved.training.items() if not name.startswith("rng."))
+    weights = sum(tensor.nbytes for tensor in saved.model.values())
+    each = training + 2 * weights
+    assert each == pytest.approx((5 if averaged else 4) * weights, rel=0.1)
+    for free, enough in ((3.1 * each + 2 * weights, True), (2.9 * each + 2 * weights, False)):
+        monkeypatch.setattr(shutil, "disk_usage", lambda _, free=free: SimpleNamespace(free=free))
+        with contextlib.nullcontext() if enough else pytest.raises(SeqVAEError, match="E701"):
+            states.require_room(tmp_path, trainer.model, 2, averaged=averaged)
 
 
 def test_a_run_may_be_made_in_a_thread_of_a_program(tmp_path):
