@@ -90,7 +90,7 @@ def _likelihood_rows(truth: np.ndarray, lm_nll: np.ndarray, each: Likelihoods) -
 
 def _latent_rows(report: EvalReport) -> list[tuple[str, str]]:
     return [
-        ("KL", f"{report.kl_nats:.2f}"),
+        ("KL (one sample of z)", f"{report.kl_nats:.2f}"),
         ("MI", f"{report.mi_nats:.2f} ± {report.mi_se:.2f} (ceiling {report.mi_ceiling_nats:.2f})"),
         ("active units", f"{report.active_units} of {report.latent_dim}"),
         ("swap gap", f"{report.swap_gap_nats:.2f} ± {report.swap_gap_se:.2f}"),

@@ -11,6 +11,7 @@ from seqvae.data.corpora import DataConfig
 from seqvae.data.tokenizers import TokenizerConfig, WordTokenizerConfig
 from seqvae.errors import SeqVAEError
 from seqvae.evaluation.report import EvalConfig
+from seqvae.io.storage import expanded
 from seqvae.models.vae import ModelConfig
 from seqvae.objectives.registry import ObjectiveConfig
 from seqvae.shipped import shipped, shipped_configs
@@ -78,7 +79,7 @@ def find_config(name: str | Path) -> Path:
 
     For a shipped config, ``.yaml`` and ``recipes/`` may be left out. Raises SeqVAEError E202 with where it looked.
     """
-    given = Path(name).expanduser()
+    given = expanded(name)
     named = given if given.suffix in (".yaml", ".yml") else given.parent / f"{given.name}.yaml"
     folder = shipped("configs")
     candidates = [given, given / "config.yaml", named, folder / named, folder / "recipes" / named]

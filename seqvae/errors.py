@@ -82,6 +82,12 @@ class SeqVAEError(Exception):
         return "\n".join(lines)
 
 
+def require_choice(name: str, given: object, choices: Sequence[str]) -> None:
+    """Raises E287 where an argument of a Python function is none of the ``choices``."""
+    if given not in choices:
+        raise SeqVAEError("E287", f"`{name}` cannot be {given!r}", hint=f"choose from: {', '.join(choices)}")
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that the memory of the machine, or of its device, was used up."""
     torch = sys.modules.get("torch")  # where nobody imported it, it cannot have failed

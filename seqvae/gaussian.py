@@ -21,6 +21,11 @@ def wide(tensor: Tensor) -> Tensor:
     return tensor if tensor.dtype == torch.float64 else tensor.float()
 
 
+def widest(device: torch.device) -> torch.dtype:
+    """The widest type of numbers that a device has: Apple's GPUs have no fp64."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
 def _wide(*tensors: Tensor) -> tuple[Tensor, ...]:
     return tuple(map(wide, tensors))
 
@@ -77,9 +82,9 @@ def mixture_sample(
     Drawn on the generator's device (CPU without one) and moved to that of the means.
     """
     device = torch.device("cpu") if generator is None else generator.device
-    weights = log_weights.detach().to(device).double().exp()
+    weights = log_weights.detach().to(device, widest(device)).exp()
     cdf = weights.new_ones(len(weights), len(weights)).tril() @ weights  # cumsum varies on a GPU
-    uniform = torch.rand(n, generator=generator, dtype=torch.float64, device=device)
+    uniform = torch.rand(n, generator=generator, dtype=widest(device), device=device)
     index = torch.searchsorted(cdf, uniform * cdf[-1], right=True).clamp_(max=len(cdf) - 1).to(mean.device)
     eps = torch.randn(n, mean.shape[1], generator=generator, device=device).to(mean.device)
     return (mean[index] + torch.exp(0.5 * logvar[index]) * eps).detach()

@@ -20,13 +20,18 @@ from seqvae.errors import SeqVAEError
 from seqvae.io import storage
 from seqvae.training.lock import is_held, locked
 
-NEEDED = ("numpy", "datasets", "sentencepiece", "pydantic", "safetensors", "sacrebleu", "scikit-learn", "pooch")
+NEEDED = (
+    *("numpy", "datasets", "huggingface-hub", "sentencepiece", "rich", "typer", "pydantic", "PyYAML", "safetensors"),
+    *("sacrebleu", "jaxtyping", "pooch", "scikit-learn", "scipy", "Jinja2"),
+)
 EXTRAS = {
     "matplotlib": "plots",
     "starlette": "explore",
     "tensorboard": "tensorboard",
     "wandb": "wandb",
     "torchtext": "torchtext",
+    "onnxruntime": "onnx",
+    "umap": "umap",
 }
 """Optional package: the extra that brings it."""
 VARIABLES = ("SEQVAE_CACHE", "SEQVAE_DATA", "SEQVAE_DEBUG")
@@ -263,7 +268,7 @@ def variables(environ: Mapping[str, str]) -> Finding:
             hint = f"{name} is not read" + (f"; did you mean {near[0]}?" if near else "")
             return Finding(name="variables", status="warning", found=found, next=hint)
     data = given.get("SEQVAE_DATA")
-    if data and not Path(data).expanduser().is_dir():
+    if data and not storage.expanded(data).is_dir():
         hint = "SEQVAE_DATA names no folder: it should hold one folder for each corpus, such as ptb/"
         return Finding(name="variables", status="warning", found=found, next=hint)
     return Finding(name="variables", found=found)

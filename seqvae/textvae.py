@@ -1,11 +1,12 @@
 """TextVAE: a trained model with its tokenizer; strings in, strings out."""
 
 import logging
+import operator
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, SupportsIndex
 
 import numpy as np
 import torch
@@ -13,9 +14,10 @@ from jaxtyping import Float, Int
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from seqvae.data.lines import one_line
 from seqvae.data.store import TokenStore
 from seqvae.data.tokenizers import Tokenizer
-from seqvae.errors import SeqVAEError
+from seqvae.errors import SeqVAEError, require_choice
 from seqvae.evaluation.likelihood import OnProgress, log_probs_at
 from seqvae.evaluation.report import EvalConfig, EvalReport, evaluate_model
 from seqvae.evaluation.score import SAMPLES, By, Scores, score_sentences
@@ -29,6 +31,7 @@ from seqvae.generation.attributes import (
     label_direction,
     label_numbers,
     measure_spread,
+    refuse_conditional,
     walk,
     weighted_sum,
 )
@@ -54,7 +57,7 @@ Texts = Sequence[str] | TokenStore
 Labels = str | Sequence[str] | None
 """For a conditional model: the label of all sentences, or of each; None where a store tells them."""
 
-Seed = int | torch.Generator | None
+Seed = SupportsIndex | torch.Generator | None
 """Of whatever is drawn: the same number gives the same result, a generator goes on where it stands, None is fresh."""
 
 
@@ -98,7 +101,10 @@ class TextVAE:
         return self.model.latent_dim
 
     def to(self, device: str | torch.device) -> "TextVAE":
-        self.model.to(device)
+        """Move the model: "auto" to the best device there is. Raises E207 for one that is not there."""
+        from seqvae.training.runtime import choose_device
+
+        self.model.to(choose_device(device) if isinstance(device, str) else device)
         return self
 
     def save_pretrained(self, folder: str | Path) -> None:
@@ -253,6 +259,7 @@ class TextVAE:
     ) -> Float[np.ndarray, "steps Z"]:
         """The codes of `interpolate`."""
         self.need_latent("encode")
+        require_choice("path", path, ("slerp", "lerp"))
         if path == "lerp" and self.model.spherical:
             what = "a straight path leaves the unit sphere, on which every code of this model lies"
             raise SeqVAEError("E280", what, hint="leave the path at slerp: `--path slerp`")
@@ -332,6 +339,8 @@ class TextVAE:
 
     def shift(self, texts: Texts, direction: Direction, by: float = 1.0, *, config: DecodeConfig = GREEDY) -> list[str]:
         """Each text with its code moved ``by`` times a direction: 0 leaves it, 1 is from the others to the label."""
+        self.need_latent("shift sentences")
+        refuse_conditional(self.model)
         codes = self.encode(texts).mean
         return self.decode(direction.shifted(codes, by, spherical=self.model.spherical), config=config)
 
@@ -414,13 +423,17 @@ def evaluate(
     *,
     split: str = "texts",
     config: EvalConfig | None = None,
+    label: Labels = None,
     on_progress: OnProgress | None = None,
 ) -> EvalReport:
-    """Everything that is measured about ``vae`` on some texts (or on a prepared split, named ``split``)."""
+    """Everything that is measured about ``vae`` on some texts (or on a prepared split, named ``split``).
+
+    A conditional model needs the ``label`` of each text, or one for all; a prepared split has its own.
+    """
     return evaluate_model(
         vae.model,
         vae.tokenizer,
-        vae._store(texts),
+        vae._store(texts, label),
         split=split,
         config=config,
         noiseless=vae.noiseless,
@@ -429,7 +442,7 @@ def evaluate(
 
 
 def listed(texts: Sequence[str]) -> Sequence[str]:
-    """The texts as a list; raises E244 for a single text, and for what is no text."""
+    """The texts as a list, each as `one_line`; raises E244 for a single text, and for what is no text."""
     if isinstance(texts, str):
         raise SeqVAEError("E244", "expected a list of texts, got one text", hint="write `[text]`")
     texts = list(texts)
@@ -437,7 +450,7 @@ def listed(texts: Sequence[str]) -> Sequence[str]:
         if not isinstance(text, str):
             what = f"expected a list of texts, got {type(text).__name__} at place {place}"
             raise SeqVAEError("E244", what, hint="give strings; codes are for `decode`")
-    return texts
+    return [one_line(text) for text in texts]
 
 
 def _texts(written: Sequence[Written], config: DecodeConfig) -> list[str]:
@@ -458,5 +471,5 @@ def _generator(seed: Seed) -> torch.Generator:
     if seed is None:
         generator.seed()
     else:
-        generator.manual_seed(seed)
+        generator.manual_seed(operator.index(seed))  # NumPy's whole numbers too
     return generator

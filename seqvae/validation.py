@@ -57,6 +57,8 @@ def plain(value: Any) -> Any:
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]
+    if type(value).__module__ == "numpy":  # a number, or an array of them
+        return value.tolist()
     return str(value) if isinstance(value, PurePath) else value
 
 

@@ -10,7 +10,7 @@ import typer
 
 from seqvae.cli import completion
 from seqvae.cli.console import emit_json, emit_lines, run_verb, say
-from seqvae.cli.options import MeasuredOption, Split, measured_split, run_config
+from seqvae.cli.options import JsonOption, MeasuredOption, Split, measured_split, run_config
 from seqvae.errors import SeqVAEError
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ def compare(
         ),
     ] = None,
     form: Annotated[Format, typer.Option("--format", help="How to print it.")] = "table",
+    json: JsonOption = False,
 ) -> None:
     """Put runs beside one another, and their differences to the first with their noise.
 
@@ -59,7 +60,7 @@ def compare(
         "markdown": lambda: emit_lines(_markdown(found)),
         "table": lambda: _print_table(found, shown),
     }
-    printers[form]()
+    printers["json" if json else form]()
 
 
 def _each_once(runs: Sequence[Path]) -> list[Path]:

@@ -18,6 +18,11 @@ if TYPE_CHECKING:
     from seqvae.data.check import Finding
     from seqvae.data.store import Prepared
 
+TextColumnOption = Annotated[
+    str | None,
+    typer.Option("--text-column", metavar="NAME", help="Column of a table that is the text.", show_default="text"),
+]
+
 app = verbs("data", "The texts to train on: corpora by name, preparing, checking.")
 
 
@@ -104,6 +109,7 @@ def prepare(
     file: Annotated[
         str | None, typer.Argument(metavar="[FILE]", help="Training text, or - for standard input.")
     ] = None,
+    column: TextColumnOption = None,
     config: ConfigOption = None,
     changes: ChangesOption = None,
     json: JsonOption = False,
@@ -115,7 +121,7 @@ def prepare(
     """
     from seqvae.data.store import prepare as prepare_data
 
-    settings = _settings([] if file is None else [file], config, changes)
+    settings = _settings([] if file is None else [file], config, changes, column)
     data = settings.data
     refuse_shards(data)
     whole = data.train is None or data.valid is not None or data.valid_fraction is not None
@@ -162,6 +168,7 @@ def check(
     files: Annotated[
         list[str] | None, typer.Argument(metavar="[FILE]...", help="Texts, the training text first; - for stdin.")
     ] = None,
+    column: TextColumnOption = None,
     config: ConfigOption = None,
     changes: ChangesOption = None,
     json: JsonOption = False,
@@ -174,7 +181,7 @@ def check(
     """
     from seqvae.data import check as checks
 
-    settings = _settings((files or [])[:1], config, changes)
+    settings = _settings((files or [])[:1], config, changes, column)
     sources = _sources(files or [], settings)
     findings = []
     last = None
@@ -212,7 +219,7 @@ def _shown(finding: "Finding") -> Iterable[str]:
         yield f"{'':11}help: {finding.hint}"
 
 
-def _settings(files: list[str], config: str | None, changes: list[str] | None) -> "Config":
+def _settings(files: list[str], config: str | None, changes: list[str] | None, column: str | None) -> "Config":
     """The config, in which a file that is given takes the place of all its texts, but for those of ``changes``."""
     from seqvae.config import Config
     from seqvae.yaml_source import dump_value
@@ -220,7 +227,7 @@ def _settings(files: list[str], config: str | None, changes: list[str] | None) -
     if not files and config is None:
         hint = "name a text file, or a config with `--config C`"
         raise SeqVAEError("E220", "there is no train text", hint=hint)
-    changes = changes or []
+    changes = [*(changes or []), *([] if column is None else [f"data.text_column={dump_value(column)}"])]
     if files:
         changes = ["data.valid=null", "data.test=null", *changes, f"data.train={dump_value(files[0])}"]
     settings = Config.from_dict({}, changes) if config is None else Config.from_yaml(config, changes)

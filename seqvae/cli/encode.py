@@ -11,6 +11,7 @@ from seqvae.cli.console import emit_json_lines, emit_lines, emit_texts, run_verb
 from seqvae.cli.options import (
     BeamOption,
     DeviceOption,
+    GreedyOption,
     JsonOption,
     LabelOption,
     LengthOption,
@@ -91,6 +92,7 @@ def decode(
     file: Annotated[
         Path, typer.Argument(metavar="FILE", help="Codes as `encode` writes them, or - for JSON lines on stdin.")
     ],
+    greedy: GreedyOption = False,
     temperature: TemperatureOption = None,
     top_k: TopKOption = None,
     top_p: TopPOption = None,
@@ -111,7 +113,7 @@ def decode(
     from seqvae.io import codes
 
     drawn = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
-    config = decoding(default="greedy", greedy=False, beam=beam, allow_unk=allow_unk, max_length=max_length, **drawn)
+    config = decoding(default="greedy", greedy=greedy, beam=beam, allow_unk=allow_unk, max_length=max_length, **drawn)
     is_stdin = str(file) == STDIN
     if not is_stdin:
         codes.check_suffix(file)

@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib.util
+import os
 import socket
 import threading
 import webbrowser
@@ -41,7 +42,7 @@ def explore(
     model: ModelOption = None,
     corpus: Annotated[
         Path | None,
-        typer.Option("--corpus", metavar="FILE", help="The sentences.", show_default="the model's own text"),
+        typer.Option("--corpus", "--input", metavar="FILE", help="The sentences.", show_default="the model's own text"),
     ] = None,
     column: ColumnOption = None,
     labels: Annotated[
@@ -111,7 +112,8 @@ def _listen(host: str, port: int, *, expose: bool) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if os.name != "nt":  # where it lets a second server take a port that is served
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
     except OSError as error:
         listener.close()

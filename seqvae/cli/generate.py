@@ -152,6 +152,7 @@ def reconstruct(
     column: ColumnOption = None,
     model: ModelOption = None,
     label: LabelOption = None,
+    greedy: GreedyOption = False,
     temperature: TemperatureOption = None,
     top_k: TopKOption = None,
     top_p: TopPOption = None,
@@ -168,7 +169,7 @@ def reconstruct(
     Lines are parallel: a blank one is an empty sentence. Put `--` before sentences that begin with a dash.
     """
     drawn = {"temperature": temperature, "top_k": top_k, "top_p": top_p}
-    config = decoding(default="greedy", greedy=False, beam=beam, allow_unk=allow_unk, max_length=max_length, **drawn)
+    config = decoding(default="greedy", greedy=greedy, beam=beam, allow_unk=allow_unk, max_length=max_length, **drawn)
     sentences = Sentences(texts, file, column)
     vae, _ = load_model(model, device)
     vae.need_latent("reconstruct")

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from seqvae.generation.decoding import DecodeConfig
     from seqvae.textvae import TextVAE
 
+BESIDE_A_CORPUS = "write TEXT..., or `-` for stdin; `--input` names the corpus here"
+
 STRENGTHS = (0.0, 0.5, 1.0, 1.5, 2.0)
 
 CorpusOption = Annotated[
@@ -68,7 +70,7 @@ def neighbors(
     sentences, those found for each stand under it. All of the corpus is compared; a sentence that it has several times
     is found once. Put `--` before sentences that begin with a dash.
     """
-    queries = Sentences(texts)
+    queries = Sentences(texts, ways=BESIDE_A_CORPUS)
     vae, folder = load_model(model, device)
     vae.need_latent("look for neighbours")
     store = read_sentences(folder, vae, split, file, text_column=column)
@@ -226,7 +228,7 @@ def shift(
     reconstruction. On a sphere, codes are scaled back to length 1. Put `--` before sentences that begin with a dash.
     """
     config = decoding(default="greedy", greedy=False, beam=beam, allow_unk=allow_unk, max_length=max_length)
-    sentences = Sentences(texts)
+    sentences = Sentences(texts, ways=BESIDE_A_CORPUS)
     vae, folder = load_model(model, device)
     vae.need_latent("shift sentences")
     store = _labelled(vae, folder, split, file, text_column=column, label_column=label_column, labels=labels)

@@ -53,12 +53,19 @@ class Sentences:
     Every line is a sentence, a blank one too, so that results stay parallel to lines.
     """
 
-    def __init__(self, texts: list[str] | None, file: Path | None = None, column: str | None = None):
+    def __init__(
+        self,
+        texts: list[str] | None,
+        file: Path | None = None,
+        column: str | None = None,
+        *,
+        ways: str = "write TEXT..., `--input FILE` or `-` for stdin",
+    ):
         if texts and file is not None:
             hint = "give the sentences themselves, or a file"
             raise SeqVAEError("E215", "TEXT and --input contradict each other", hint=hint)
         if not texts and file is None:
-            raise SeqVAEError("E250", "no sentences are given", hint="write TEXT..., `--input FILE` or `-` for stdin")
+            raise SeqVAEError("E250", "no sentences are given", hint=ways)
         refuse_column_alone(column, file)
         self.file, self.column = file, column
         self.streamed = file is not None or texts == [STDIN]
@@ -114,7 +121,9 @@ def _rows(file: Path, column: str | None) -> Iterator[tuple[int, str]]:
 
 
 def as_sentences(arguments: Sequence[str]) -> list[str]:
-    """Each argument as one line: an end of a line in it is a space. Raises E247 for one that is not UTF-8."""
+    """Each argument as `one_line`. Raises E247 for one that is not UTF-8."""
+    from seqvae.data.lines import one_line
+
     for number, text in enumerate(arguments, 1):
         try:
             text.encode()
@@ -122,7 +131,7 @@ def as_sentences(arguments: Sequence[str]) -> list[str]:
             byte = ord(text[error.start]) & 0xFF  # as Python keeps a byte that it cannot decode
             hint = "convert it, or put the text into a file in UTF-8 and name it with `--input`"
             raise SeqVAEError("E247", f"sentence {number} is not UTF-8: byte 0x{byte:02X}", hint=hint) from None
-    return [text.replace("\r\n", " ").replace("\n", " ").replace("\r", " ") for text in arguments]
+    return [one_line(text).replace("\r", " ") for text in arguments]
 
 
 def _cut(lines: Iterable[str]) -> Iterator[list[str]]:

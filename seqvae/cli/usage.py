@@ -4,6 +4,7 @@ import difflib
 import shlex
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -65,13 +66,23 @@ def _nearest_verb(group: TyperGroup, wrong: str) -> str:
 
 def _nearest_option(ctx: typer.Context | None, wrong: str) -> str | None:
     command = ctx.command if ctx else None
+    arguments = [
+        parameter.metavar or "" for parameter in getattr(command, "params", ()) if parameter.opts[0][:1] != "-"
+    ]
+    if wrong == "--model" and (runs := next((name for name in arguments if "RUN" in name or "MODEL" in name), None)):
+        return f"the folder itself stands behind the verb: `{ctx.command_path} {runs}`"
     behind = getattr(command, "commands", {}).values()  # of a group: options that its verbs have
     if any(wrong in parameter.opts for verb in behind for parameter in verb.params):
         return f"it stands behind the verb: `{ctx.command_path} VERB {wrong}`"
-    known = [name for parameter in getattr(command, "params", ()) for name in parameter.opts if name.startswith("--")]
+    known = _options(ctx)
     longer = [name for name in known if name.startswith(wrong)]
     near = longer if len(wrong) > 2 and longer else difflib.get_close_matches(wrong, known, n=1)
     return f"did you mean `{near[0]}`?" if near else None
+
+
+def _options(ctx: typer.Context | None) -> list[str]:
+    parameters = ctx.command.params if ctx else ()
+    return [name for parameter in parameters for name in parameter.opts if name.startswith("--")]
 
 
 def _usage_error(error: typer.TyperException, ctx: typer.Context | None) -> SeqVAEError:
@@ -97,6 +108,8 @@ def _usage_error(error: typer.TyperException, ctx: typer.Context | None) -> SeqV
     extra = error.message.rpartition("(")[2].rstrip(")").split(" ")
     if error.message.startswith("Got unexpected extra"):
         hint = f"put quotes around text with spaces; {more}"
+        if "--model" in _options(ctx) and Path(extra[0]).is_dir():
+            hint = f"a model is named by an option: `--model {extra[0]}`"
         return SeqVAEError("E264", f"`{command}` takes no further `{extra[0]}`", where=extra[0], hint=hint)
     return SeqVAEError("E264", error.message, hint=more)
 

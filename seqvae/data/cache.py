@@ -30,7 +30,7 @@ Entry = TypeVar("Entry")
 def user_cache() -> Path:
     """``$SEQVAE_CACHE``, else the folder for caches that the operating system gives its users."""
     if folder := os.environ.get("SEQVAE_CACHE"):
-        return Path(folder).expanduser()
+        return storage.expanded(folder)
     import pooch
 
     return Path(pooch.os_cache("seqvae"))

@@ -181,13 +181,13 @@ def places(name: str) -> list[Path]:
     if (beside := shipped("data") / name) != folders[0].resolve():
         folders.append(beside)
     if own := os.environ.get("SEQVAE_DATA"):
-        folders.append(Path(own).expanduser() / name)
+        folders.append(storage.expanded(own) / name)
     return [*folders, user_cache() / name] if name in CORPORA else folders
 
 
 def names() -> list[str]:
     """The corpora that can be named: the built-in one, those that can be fetched, and the user's own folders."""
-    roots = [Path("data"), *([Path(own).expanduser()] if (own := os.environ.get("SEQVAE_DATA")) else [])]
+    roots = [Path("data"), *([storage.expanded(own)] if (own := os.environ.get("SEQVAE_DATA")) else [])]
     own = {folder.name for root in roots if root.is_dir() for folder in root.iterdir() if folder.is_dir()}
     return [BUILT_IN, *CORPORA, *sorted(name for name in own - {BUILT_IN, *CORPORA} if find(name))]
 

@@ -13,6 +13,7 @@ from seqvae.data.cache import spooled
 from seqvae.data.catalogue import SPLITS
 from seqvae.data.sources import STDIN, FileSource, Source, TextSource, has_columns, misplaced, open_source
 from seqvae.errors import SeqVAEError
+from seqvae.io.storage import expanded
 
 _ADD = {
     "train": "add `data.train`; a path for any split replaces `data.corpus` wholly",
@@ -147,7 +148,7 @@ def in_full(path: str | Path) -> Path:
     A link stays one: its own name says how it is read (``my.csv`` is a table, wherever the bytes lie), and label files
     lie beside it.
     """
-    path = Path(path).expanduser()
+    path = expanded(path)
     return path.resolve() if path.name == ".." else path.parent.resolve() / path.name
 
 

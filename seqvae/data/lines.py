@@ -7,6 +7,7 @@ never shifts the line numbers. Reading is streamed; ``.gz`` is recognised by its
 import gzip
 import io
 import os
+import re
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,9 +20,15 @@ from seqvae.errors import Location, SeqVAEError
 BLOCK_BYTES = 1 << 16
 """About how much text is read, and given to a tokenizer, at a time."""
 
+_END = re.compile(r"\r?\n\Z")
 _BOM = b"\xef\xbb\xbf"
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _GZIP = b"\x1f\x8b"
+
+
+def one_line(text: str) -> str:
+    """A text as the line of a file that it would be: its own end is dropped, and line ends inside are spaces."""
+    return _END.sub("", text).replace("\r\n", " ").replace("\n", " ")
 
 
 def is_blank(text: str) -> bool:

@@ -250,7 +250,7 @@ _TRIALS = 4
 
 def _read_model(path: Path) -> bytes:
     """The content of a SentencePiece model file that the user names. Raises E411 where it cannot be read."""
-    path = path.expanduser()
+    path = storage.expanded(path)
     if not path.is_file():
         raise _unusable(path, "there is no such `tokenizer.model_file`", f"relative paths start at {Path.cwd()}")
     try:

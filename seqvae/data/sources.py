@@ -17,6 +17,7 @@ from jaxtyping import Bool, Int64
 from seqvae.data.cache import spooled
 from seqvae.data.lines import BLOCK_BYTES, file_lines, is_blank, line_blocks, open_regular, reading
 from seqvae.errors import Location, SeqVAEError
+from seqvae.io.storage import expanded
 
 STDIN = "-"
 """How the user names standard input."""
@@ -239,7 +240,7 @@ class TextSource(FileSource):
         With ``labels`` the label file lies beside it: ``train.labels`` beside ``train.txt`` or ``train.txt.gz``, and
         ``train.topic.labels`` where ``labels`` is ``"topic"``.
         """
-        file = Path(path).expanduser()
+        file = expanded(path)
         stem = file.name.removesuffix(".gz").removesuffix(".txt")
         ending = f".{labels}.labels" if isinstance(labels, str) else ".labels"
         return cls(path=file, name=str(path), labels=file.parent / (stem + ending) if labels else None)

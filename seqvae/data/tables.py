@@ -17,7 +17,7 @@ from seqvae.data.lines import file_lines, reading
 from seqvae.data.quiet import quiet_datasets
 from seqvae.data.sources import FileSource, Row, missing_label
 from seqvae.errors import Location, SeqVAEError
-from seqvae.io.storage import is_surrogate
+from seqvae.io.storage import expanded, is_surrogate
 
 _KINDS = {".jsonl": "jsonl", ".json": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "tsv", ".parquet": "parquet"}
 _LONGEST_FIELD = 2**31 - 1
@@ -46,7 +46,7 @@ class TableSource(FileSource):
 
     @classmethod
     def of(cls, path: Path | str, *, text_column: str = "text", label_column: str | None = None) -> "TableSource":
-        file = Path(path).expanduser()
+        file = expanded(path)
         return cls(path=file, name=str(path), text_column=text_column, label_column=label_column)
 
     @property

@@ -77,7 +77,7 @@ def given_tokenizer(config: TokenizerConfig) -> Tokenizer | None:
     Raises E411 for a SentencePiece model that cannot be used, else what `load_tokenizer` raises.
     """
     if isinstance(config, SavedTokenizerConfig):
-        folder = config.folder.expanduser()
+        folder = expanded(config.folder)
         places = [folder, folder / "tokenizer", folder / "model" / "tokenizer"]
         return load_tokenizer(next((place for place in places if is_saved(place)), folder))
     if isinstance(config, SentencePieceTokenizerConfig) and config.model_file is not None:

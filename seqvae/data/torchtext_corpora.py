@@ -19,6 +19,7 @@ from seqvae.data.sources import Row, Source
 from seqvae.data.spool import SpooledSource
 from seqvae.data.tables import to_row
 from seqvae.errors import SeqVAEError
+from seqvae.io.storage import expanded
 
 PREFIX = "torchtext:"
 
@@ -103,7 +104,7 @@ def _examples(corpus: str, split: str) -> Iterator[dict[str, str]]:
 def _root(folder: str) -> Path:
     """Where torchtext is to look: where the corpus lies already, else in the cache."""
     own = os.environ.get("SEQVAE_DATA")
-    places = [Path(".data"), *([Path(own).expanduser() / "torchtext"] if own else [])]
+    places = [Path(".data"), *([expanded(own) / "torchtext"] if own else [])]
     return next((place for place in places if (place / folder).is_dir()), user_cache() / "torchtext")
 
 

@@ -118,7 +118,7 @@ def batch_mutual_information(model: nn.Module, store: TokenStore, codes: SplitCo
                 rows = group[start : start + BATCH_OF_OLD]
                 q = model.encode(collate(store, rows).to(model.device))
                 z = codes.z[torch.from_numpy(rows)].to(q.mean)
-                pairs = q.log_prob(z[:, None].expand(-1, len(rows), -1)).double()
+                pairs = q.log_prob(z[:, None].expand(-1, len(rows), -1)).cpu().double()  # MPS has no fp64
                 if codes.log_q is not None:  # known from the drawing; found again it may be lost
                     pairs.diagonal().copy_(codes.log_q[torch.from_numpy(rows)])
                 total += float((pairs.diagonal() - torch.logsumexp(pairs, dim=1)).sum()) + len(rows) * math.log(

@@ -30,7 +30,8 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     for module in training:
         module.training = False
     try:
-        with torch.no_grad():
+        # A caller may be in inference mode, whose tensors no method could use that refines codes by gradients.
+        with torch.inference_mode(False), torch.no_grad():
             yield
     finally:
         for module in training:

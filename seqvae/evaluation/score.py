@@ -1,14 +1,14 @@
 """How unlikely each sentence is under a model, in nats: to find what does not belong."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from jaxtyping import Float, Int
 from torch import nn
 
 from seqvae.data.store import TokenStore
-from seqvae.errors import SeqVAEError
+from seqvae.errors import SeqVAEError, require_choice
 from seqvae.evaluation.likelihood import autoencoder_rec, elbo_and_iw, refuse_non_finite
 from seqvae.notebook import Table, html
 
@@ -66,6 +66,8 @@ def score_sentences(
 
     Errors: E248 for a likelihood of an autoencoder, E230 for less than one sample, E531 for what is not finite.
     """
+    if by is not None:
+        require_choice("by", by, get_args(By))
     if noiseless:
         if by not in (None, "rec"):
             what = f"a plain autoencoder has no likelihood, so no score by `{by}`"

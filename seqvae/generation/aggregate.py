@@ -99,7 +99,7 @@ def _mixture(codes: Float[np.ndarray, "R Z"], components: int, seed: int) -> Agg
         raise SeqVAEError("E234", "a latent code holds NaN or infinity", hint="the model diverged: train it again")
     # scikit-learn keeps covariances away from 0 by a fixed amount, so the codes come to it at the scale of 1.
     scale = float(codes.std()) or 1.0
-    mixture = GaussianMixture(components, init_params="k-means++", max_iter=200, random_state=seed)
+    mixture = GaussianMixture(components, init_params="k-means++", max_iter=200, random_state=seed % 2**32)
     with _WARNINGS, warnings.catch_warnings():
         # A mixture that could still gain a little is as good to draw from.
         warnings.simplefilter("ignore", ConvergenceWarning)

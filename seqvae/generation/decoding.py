@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from seqvae.errors import SeqVAEError
 from seqvae.evaluation.passes import evaluating
+from seqvae.gaussian import widest
 from seqvae.generation.next_token import NextToken
 from seqvae.types import BOS, EOS, PAD
 
@@ -126,8 +127,8 @@ def _walk(
     uniform = None
     if config.strategy == "sample":
         source = torch.device("cpu") if generator is None else generator.device
-        uniform = torch.rand(n, config.max_length, generator=generator, dtype=_wide(source), device=source)
-        uniform = uniform.to(_wide(device)).to(device)
+        uniform = torch.rand(n, config.max_length, generator=generator, dtype=widest(source), device=source)
+        uniform = uniform.to(widest(device)).to(device)
     output = _next_token(model, n, config)
     state, live = model.decoder.start(z), torch.arange(n, device=device)
     token, ended = torch.full((n,), BOS, device=device), torch.zeros(n, dtype=torch.bool, device=device)
@@ -155,10 +156,6 @@ def _walk(
 def _next_token(model: nn.Module, rows: int, config: DecodeConfig) -> NextToken:
     decoder = model.decoder
     return NextToken(decoder.output_weight, decoder.output_bias, rows, allow_unk=config.allow_unk)
-
-
-def _wide(device: torch.device) -> torch.dtype:
-    return torch.float32 if device.type == "mps" else torch.float64
 
 
 def _beam(

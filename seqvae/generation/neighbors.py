@@ -1,7 +1,7 @@
 """The sentences of a corpus whose codes lie nearest to a code."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from jaxtyping import Float
@@ -9,7 +9,7 @@ from torch import nn
 
 from seqvae.data.store import TokenStore
 from seqvae.data.tokenizers import Tokenizer
-from seqvae.errors import SeqVAEError
+from seqvae.errors import SeqVAEError, require_choice
 from seqvae.evaluation.passes import batches, evaluating
 
 Measure = Literal["cosine", "euclidean"]
@@ -45,7 +45,7 @@ def nearest(
 
     Errors: E242 for a negative ``n``, E234 where a model that diverged gives NaN.
     """
-    found = _Nearest.to(queries, n)
+    found = _Nearest.to(queries, n, by)
     with evaluating(model):
         for rows, batch in batches(model, store, batch_tokens=batch_tokens):
             means = model.encode(batch).mean.cpu().numpy()
@@ -67,7 +67,7 @@ def nearest_codes(
     by: Measure = "cosine",
 ) -> list[list[Neighbor]]:
     """The same, where the codes ``means`` of the sentences of ``store`` are at hand."""
-    found, rows = _Nearest.to(queries, n), np.arange(len(means))
+    found, rows = _Nearest.to(queries, n, by), np.arange(len(means))
     for best in found:
         best.add(means, rows, store, by)
     return [best.listed(tokenizer, store, by) for best in found]
@@ -92,8 +92,9 @@ class _Nearest:
         """Tokens of a sentence: (distance, row)."""
 
     @classmethod
-    def to(cls, queries: Float[np.ndarray, "Q Z"], n: int) -> "list[_Nearest]":
+    def to(cls, queries: Float[np.ndarray, "Q Z"], n: int, by: Measure) -> "list[_Nearest]":
         """One for each code, with nothing found yet."""
+        require_choice("by", by, get_args(Measure))
         if n < 0:
             raise SeqVAEError("E242", f"cannot find {n} neighbours", hint="give a whole number from 0")
         return [cls(query, n) for query in queries]

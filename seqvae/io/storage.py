@@ -168,6 +168,11 @@ def remove_folder(path: str | os.PathLike[str]) -> None:
         _delete(aside)
 
 
+def expanded(path: str | os.PathLike[str]) -> Path:
+    """A path as the user means it: ``~`` is the home folder. Names that only look alike (``~notes.txt``) are kept."""
+    return Path(os.path.expanduser(path))
+
+
 def verify(folder: str | os.PathLike[str], *, editable: Collection[str] = ()) -> None:
     """Checks a folder against its manifest, every byte of it, and raises the first of its :func:`faults`."""
     for fault in faults(folder, editable=editable):

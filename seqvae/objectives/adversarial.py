@@ -1,6 +1,6 @@
 """The adversarial autoencoder: a critic holds the aggregate posterior to the prior."""
 
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -9,10 +9,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.functional import softplus
 
-from seqvae.objectives.base import WEIGHS_KL, Dims, Strategy, StrategyConfig
+from seqvae.objectives.base import Dims, Strategy, StrategyConfig
 from seqvae.types import Batch, Terms
-
-_NO_KL = "the critic takes the place of the KL, which has no weight"
 
 
 class AdversarialConfig(StrategyConfig):
@@ -35,7 +33,7 @@ class Adversarial(Strategy):
 
     Config = AdversarialConfig
     config: AdversarialConfig
-    conflicts: ClassVar = dict.fromkeys(WEIGHS_KL, _NO_KL)
+    without_kl = "the critic takes the place of the KL, which has no weight"
 
     def build(self, dims: Dims) -> None:
         self._latent = dims.latent

@@ -1,8 +1,8 @@
 """The noiseless autoencoder: z is the posterior mean and the KL has no weight."""
 
-from typing import ClassVar, Literal
+from typing import Literal
 
-from seqvae.objectives.base import WEIGHS_KL, Strategy, StrategyConfig
+from seqvae.objectives.base import Strategy, StrategyConfig
 
 
 class AutoencoderConfig(StrategyConfig):
@@ -18,7 +18,7 @@ class Autoencoder(Strategy):
     """
 
     Config = AutoencoderConfig
-    conflicts: ClassVar = dict.fromkeys(WEIGHS_KL, "a noiseless code has no KL")
+    without_kl = "a noiseless code has no KL"
     capturable = True
 
     def kl_weight(self, step: int) -> float:

@@ -85,9 +85,6 @@ class Loop(Protocol):
 
 PARTS = frozenset({"encoder", "decoder"})
 
-WEIGHS_KL = ("beta", "capacity", "cyclical_annealing", "free_bits", "kl_annealing")
-"""Methods that weigh or shape the KL, and have no effect where another one takes it out of the loss."""
-
 
 class Strategy(nn.Module):
     """One method against collapse. Override only the hooks that it needs; ``step`` counts updates in the phase.
@@ -111,6 +108,18 @@ class Strategy(nn.Module):
     @property
     def name(self) -> str:
         return self.config.name
+
+    @property
+    def without_kl(self) -> str | None:
+        """Why the KL has no weight beside it; None where it has one."""
+        return None
+
+    @property
+    def weighs_kl(self) -> bool:
+        """Whether it weighs or shapes the KL and does nothing else: without a KL to move it has no effect."""
+        return _overrides(self, "kl_weight", "shape_kl") and not _overrides(
+            self, "noise_scale", "corrupt_encoder", "corrupt_decoder", "refine", "objective", "penalty", "trains"
+        )
 
     @property
     def couples_sentences(self) -> bool:
@@ -242,7 +251,11 @@ class Objective(nn.Module):
 
 def overriders(strategies: Iterable[Strategy], hook: str) -> list[Strategy]:
     """The strategies that override a hook."""
-    return [s for s in strategies if getattr(type(s), hook) is not getattr(Strategy, hook)]
+    return [strategy for strategy in strategies if _overrides(strategy, hook)]
+
+
+def _overrides(strategy: Strategy, *hooks: str) -> bool:
+    return any(getattr(type(strategy), hook) is not getattr(Strategy, hook) for hook in hooks)
 
 
 def _product(factors: Iterable[float]) -> float:

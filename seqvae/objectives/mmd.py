@@ -1,6 +1,5 @@
 """InfoVAE: the aggregate posterior is held to the prior by the maximum mean discrepancy."""
 
-from collections.abc import Mapping
 from typing import Literal
 
 import torch
@@ -8,7 +7,7 @@ from jaxtyping import Float
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from seqvae.objectives.base import WEIGHS_KL, Strategy, StrategyConfig
+from seqvae.objectives.base import Strategy, StrategyConfig
 from seqvae.types import Batch, Terms
 
 
@@ -42,8 +41,8 @@ class MMD(Strategy):
     config: MMDConfig
 
     @property
-    def conflicts(self) -> Mapping[str, str]:
-        return dict.fromkeys(WEIGHS_KL, "at `alpha: 1` the KL has no weight") if self.config.alpha == 1 else {}
+    def without_kl(self) -> str | None:
+        return "at `alpha: 1` the KL has no weight" if self.config.alpha == 1 else None
 
     @property
     def couples_sentences(self) -> bool:

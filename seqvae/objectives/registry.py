@@ -52,6 +52,7 @@ def check_strategies(configs: Sequence[StrategyConfig]) -> None:
 def refusal(one: Strategy, other: Strategy) -> str | None:
     """Why two different methods cannot go together, in a sentence that names them; None where they can."""
     reason = one.conflicts.get(other.name) or other.conflicts.get(one.name)
+    reason = reason or (other.weighs_kl and one.without_kl) or (one.weighs_kl and other.without_kl)
     if reason:
         return f"`{one.name}` and `{other.name}` cannot go together: {reason}"
     for hook, what in (("shape_kl", "the KL"), ("objective", "the whole loss")):

@@ -80,6 +80,10 @@ def train(
     where it is given, but for the settings that ``allow_change`` names. Every event of the run is handed to
     ``observers``.
 
+    SIGINT (Ctrl-C) and SIGTERM stop it after the update: the run is saved, its ``finished`` is False, and no
+    KeyboardInterrupt is raised; a loop over configs has to look. Threads and random states of the program are
+    afterwards what they were before.
+
     Under ``torchrun`` every process calls this alike. The one of rank 0 writes the run and tells its observers; the
     others have the same result.
     """
@@ -88,7 +92,7 @@ def train(
         hint = "`seqvae train --config tiny.yaml` needs nothing else, `seqvae config list` shows more; "
         hint += "`seqvae init FILE` writes a config for a text of yours"
         raise SeqVAEError("E210", "there is nothing to train", hint=hint)
-    with joined() as world:
+    with _as_before(), joined() as world:
         if config is not None:
             config = with_full_paths(as_config(config), world)
         if resume is not None:
@@ -103,6 +107,18 @@ def train(
         finally:
             with contextlib.suppress(OSError):
                 folder.rmdir()  # where nothing was written into it: the text was not to be had, say
+
+
+@contextlib.contextmanager
+def _as_before() -> Iterator[None]:
+    """Afterwards the process has the threads and the random states that it had."""
+    threads = torch.get_num_threads()
+    gpus = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []
+    with torch.random.fork_rng(devices=gpus):
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)
 
 
 def as_config(config: Config | str | Path | Mapping[str, Any]) -> Config:

@@ -7,8 +7,9 @@ from torch import Tensor
 
 from seqvae.errors import SeqVAEError
 from seqvae.evaluation.passes import row_seed
+from seqvae.gaussian import widest
 from seqvae.models.vae import SeqVAE
-from seqvae.objectives.base import PARTS, WEIGHS_KL
+from seqvae.objectives.base import PARTS
 from seqvae.training import snapshot
 from seqvae.training import state as states
 from seqvae.training.averaging import Average
@@ -33,7 +34,7 @@ class Trainer:
         self.noise = torch.Generator(device).manual_seed(task.train.seed + 1)
         self.stop, self.stopped_by = StopSignals(), None
         # Since the log's last line: rec, kl, sentences, tokens. On the device: one transfer a line, not four a step.
-        self.sums = torch.zeros(4, dtype=torch.float32 if device.type == "mps" else torch.float64, device=device)
+        self.sums = torch.zeros(4, dtype=widest(device), device=device)
         self.loss = self.tokens = torch.zeros(())
         self.pace, self.watch = Pace(), Watch()
         self.average = Average(model, self.config.average_decay)
@@ -182,7 +183,7 @@ class Trainer:
         learned = [] if self.model.prior is None else list(self.model.prior.parameters())
         if learned and not self.stage.weighs_kl:
             self.note(f"phase `{self.stage.phase.name}` leaves the learned prior as it is: its KL has no weight")
-        idle = [each.name for each in self.stage.objective.strategies if each.name in WEIGHS_KL]
+        idle = [each.name for each in self.stage.objective.strategies if each.weighs_kl]
         if idle and self.model.config.posterior.family == "vmf":
             names = " and ".join(f"`{name}`" for name in idle)
             self.note(f"{names} cannot move the KL of `vmf` in phase `{self.stage.phase.name}`: kappa alone sets it")

@@ -464,6 +464,9 @@ PLOTS = [
 
 USAGE = [
     Mistake(name="usage-unknown-verb", command="smaple -n 10"),
+    Mistake(name="usage-model-behind-the-verb", command="eval runs/vae", model=as_they_are),
+    Mistake(name="usage-model-by-an-option", command="report --model runs/vae", model=as_they_are),
+    Mistake(name="latent-neighbors-no-sentence", command="neighbors --input who.txt"),
     Mistake(name="usage-unknown-verb-far-off", command="frobnicate"),
     Mistake(name="usage-unknown-option", command="train --confg small.yaml"),
     Mistake(name="usage-unknown-option-short", command="sample -z"),

@@ -127,7 +127,7 @@ TESTED_ELSEWHERE = {
     "tests/unit/test_sentencepiece_tokenizer.py": "E314 E315 E316 E411",
     "tests/unit/test_storage.py": "E702 E703",
     "tests/unit/test_surroundings.py": "E291 E292",
-    "tests/unit/test_textvae.py": "E240 E242 E244",
+    "tests/unit/test_textvae.py": "E240 E242 E244 E287",
     "tests/unit/test_tokenizers.py": "E410",
     "tests/unit/test_torchtext_corpora.py": "E225",
     "tests/unit/test_torchtext_vocab.py": "E412 E413",
@@ -148,7 +148,8 @@ def test_every_error_code_is_brought_about_by_a_mistake_or_by_a_test_that_is_nam
     missing = sorted(catalogue().keys() - shown - elsewhere)
     assert not missing, f"add a line to mistakes.py, or name the test in TESTED_ELSEWHERE: {', '.join(missing)}"
     for path, codes in TESTED_ELSEWHERE.items():
-        text = (ROOT / path).read_text(encoding="utf-8")
+        text = (ROOT / path).read_text(encoding="utf-8").partition("TESTED_ELSEWHERE = {")
+        text = text[0] + text[2].partition("}")[2]  # of this file without the list itself
         assert [code for code in codes.split() if code not in text] == [], f"{path} does not speak of these"
 
 

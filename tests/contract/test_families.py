@@ -47,6 +47,13 @@ def refusal(posterior: str, prior: str) -> str | None:
 REFUSED = {pair: reason for pair in PAIRS if (reason := refusal(*pair)) is not None}
 TOGETHER = [pair for pair in PAIRS if pair not in REFUSED]
 
+
+def test_the_pairs_that_go_together_are_these():
+    standard = {(posterior, "standard") for posterior in ("gaussian", "batchnorm", "delta", "iaf")}
+    learned = {("gaussian", "mixture"), ("gaussian", "vamp"), ("iaf", "mixture")}
+    assert set(TOGETHER) == standard | learned | {("vmf", "sphere")}
+
+
 every_pair = pytest.mark.parametrize(("posterior", "prior"), TOGETHER)
 
 

@@ -18,6 +18,7 @@ from seqvae.data.store import TokenStore
 from seqvae.errors import SeqVAEError
 from seqvae.evaluation.likelihood import elbo_and_iw
 from seqvae.evaluation.report import EvalConfig, evaluate_model
+from seqvae.generation.attributes import Direction
 from seqvae.io import pretrained, storage
 from seqvae.models.vae import ModelConfig, SeqVAE
 from seqvae.textvae import TextVAE
@@ -303,3 +304,16 @@ def test_the_full_suite_measures_samples_and_paths_under_labels_of_the_text():
     json.dumps(report.to_dict(), allow_nan=False)
     assert report.interpolation.pairs == 2
     assert report.similarity is None
+
+
+def test_python_names_the_labels_of_texts_that_are_measured():
+    vae = TextVAE(model_of(vocab=WORDS.vocab_size), WORDS)
+    texts = ["a b", "c", "d e f", "", "g a", "b"] * 5
+    config = EvalConfig(iw_samples=3, reconstructions=2)
+    one = seqvae.evaluate(vae, texts, config=config, label=LABELS[3])
+    store = TokenStore.from_texts(texts, WORDS).with_labels(np.full(30, 3), LABELS)
+    assert one.elbo_nats == seqvae.evaluate(vae, store, config=config).elbo_nats
+    with pytest.raises(SeqVAEError, match="E282"):
+        seqvae.evaluate(vae, texts, config=config)
+    with pytest.raises(SeqVAEError, match="E296"):
+        vae.shift(texts, Direction(label="x", having=1, others=1, vector=np.zeros(vae.latent_dim, np.float32)))

@@ -4,6 +4,7 @@ import itertools
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -592,3 +593,8 @@ def test_any_override_is_applied_or_a_mistake_in_words(argument):
 def test_overrides_that_contradict_each_other_are_refused_in_words(first, second):
     with pytest.raises(SeqVAEError):
         Config.from_dict({}, [f"{first}=1", f"{second}=2"])
+
+
+def test_values_of_numpy_are_values():
+    changed = Config().replace(**{"model.latent_dim": np.int64(7), "train.optimizer.lr": np.float64(3e-3)})
+    assert changed == Config().replace(**{"model.latent_dim": 7, "train.optimizer.lr": 3e-3})

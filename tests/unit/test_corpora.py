@@ -263,7 +263,8 @@ def test_the_cache_is_the_users_unless_named(monkeypatch):
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_every_corpus_says_what_it_is_and_pins_every_file(name):
     corpus = PUBLISHED[name]
-    assert all(corpus.what and corpus.licence)
+    assert corpus.what
+    assert corpus.licence
     assert corpus.url.startswith("https://raw.githubusercontent.com/")
     assert re.search(r"/[0-9a-f]{40}/", corpus.url), "one commit, or what is there may change"
     assert {f"{split}.txt" for split in SPLITS} <= set(corpus.files)
@@ -412,3 +413,14 @@ def test_a_corpus_that_is_here_is_the_published_one(name):
 def test_a_path_with_a_nul_character_is_a_mistake_in_the_settings():
     with pytest.raises(ValidationError, match="NUL"):
         DataConfig(train="a\0b.txt")
+
+
+def test_a_name_that_begins_with_a_tilde_and_is_nobodys_home_is_a_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("~notes.txt", "~$x.csv"):
+        (tmp_path / name).write_text("text\none two\n", encoding="utf-8")
+        sources = resolve(DataConfig(train=name, valid=name))
+        assert [text for _, text in sources["train"].lines()][-1] == "one two"
+    assert failure(DataConfig(corpus="~nobody/there")).code == "E221"
+    with pytest.raises(SeqVAEError, match="E301"):
+        list(resolve(DataConfig(train="~nobody/x.txt", valid="~nobody/x.txt"))["train"].lines())

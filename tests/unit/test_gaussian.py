@@ -158,3 +158,8 @@ def test_there_is_no_closed_form_for_another_prior():
         sample = log_prob
 
     assert GaussianPosterior(*parameters()).kl(Other()) is None
+
+
+def test_apple_gpus_are_asked_for_no_fp64(monkeypatch):
+    assert gaussian.widest(torch.device("mps")) == torch.float32
+    assert gaussian.widest(torch.device("cuda")) == gaussian.widest(torch.device("cpu")) == torch.float64

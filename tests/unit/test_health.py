@@ -3,6 +3,8 @@
 import errno
 import json
 import os
+import re
+import tomllib
 from pathlib import Path
 
 import torch
@@ -63,6 +65,10 @@ def test_little_room_is_a_warning_and_none_a_failure(tmp_path):
 
 def test_a_missing_library_fails():
     assert health.libraries(("numpy", "no-such-package")).status == "failed"
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    needed = {re.match(r"[\w-]+", line)[0] for line in project["dependencies"]}
+    assert {"torch", *health.NEEDED} == needed  # torch has a line of its own
+    assert set(health.EXTRAS.values()) == project["optional-dependencies"].keys() - {"dev", "docs"}
     assert health.libraries(("numpy",)).status == "ok"
 
 

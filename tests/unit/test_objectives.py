@@ -1,17 +1,14 @@
 """The training methods' own semantics, and how several combine into one objective."""
 
-import copy
 import math
 from typing import ClassVar, Literal
 
 import pytest
 import torch
-from evaluation_toys import small_model, store_of
 from model_toys import LATENT, batch_of, rows_of, tiny_vae
 
 from seqvae.config import Config
 from seqvae.errors import SeqVAEError
-from seqvae.evaluation.likelihood import quick_metrics
 from seqvae.models.posterior_gaussian import GaussianPosterior
 from seqvae.objectives import registry
 from seqvae.objectives.autoencoder import Autoencoder, AutoencoderConfig
@@ -444,12 +441,24 @@ def test_the_config_refuses_what_cannot_go_together_and_says_where(place):
     assert caught.value.exit_code == 2
 
 
-def test_no_method_acts_in_evaluation():
-    """Word dropout without a guard would raise the rec of every evaluation."""
-    model, store = small_model(), store_of(17)
-    before = quick_metrics(model, store)
-    objective = Objective(model.train(), [WordDropout(WordDropoutConfig(rate=1.0)), Beta(BetaConfig(beta=7.0))])
-    weights = copy.deepcopy(model.state_dict())
-    objective(batch_of(), 0, noise())
-    assert quick_metrics(model, store) == before
-    assert all(torch.equal(weights[name], tensor) for name, tensor in model.state_dict().items())
+def test_a_method_that_only_weighs_the_kl_is_refused_where_there_is_none(monkeypatch):
+    """Of whatever name: a new one need not be entered anywhere."""
+
+    class HalfConfig(StrategyConfig):
+        name: str = "half"
+
+    class Half(Strategy):
+        def kl_weight(self, step):
+            return 0.5
+
+    half = Half(HalfConfig())
+    for other in ({"name": "autoencoder"}, {"name": "adversarial"}, {"name": "mmd"}):
+        built = registry.build_strategy(
+            Config.from_dict({"objective": {"strategies": [other]}}).objective.strategies[0]
+        )
+        assert f"`half` and `{built.name}` cannot go together" in registry.refusal(half, built)
+        assert registry.refusal(built, half)
+    mmd = registry.build_strategy(
+        Config.from_dict({"objective": {"strategies": [{"name": "mmd", "alpha": 0.5}]}}).objective.strategies[0]
+    )
+    assert registry.refusal(half, mmd) is None

@@ -46,11 +46,12 @@ def test_the_wheel_carries_the_configs_and_the_tiny_corpus(wheel):
     assert strays == set()
 
 
-def test_the_wheel_carries_every_file_of_the_explorer(wheel):
+def test_the_wheel_carries_every_file_of_the_package(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
-    static = ROOT / "seqvae/web/static"
-    files = {path.relative_to(ROOT).as_posix() for path in static.rglob("*") if path.is_file()}
-    assert {"seqvae/web/static/index.html", "seqvae/web/static/js/app.js", "seqvae/web/static/css/base.css"} <= files
+    found = (path.relative_to(ROOT) for path in (ROOT / "seqvae").rglob("*") if path.is_file())
+    files = {path.as_posix() for path in found if "__pycache__" not in path.parts and path.name[0] != "."}
+    web = {"seqvae/web/static/index.html", "seqvae/web/static/js/app.js", "seqvae/web/static/css/base.css"}
+    assert web | {"seqvae/error_catalogue.yaml", "seqvae/cli/settings.txt", "seqvae/pages/run.html.j2"} <= files
     assert files <= names
 
 

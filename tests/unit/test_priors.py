@@ -3,6 +3,7 @@
 import copy
 import math
 
+import numpy as np
 import pytest
 import torch
 from model_toys import LATENT, batch_of, tiny_vae
@@ -89,7 +90,13 @@ def test_a_component_is_drawn_by_its_weight(family):
         found = torch.bincount(nearest, minlength=COMPONENTS) / 4_000
         assert found.tolist() == pytest.approx(expected, abs=0.03)
     else:
-        assert reference(model).mixture_distribution.probs.tolist() == pytest.approx([1 / COMPONENTS] * COMPONENTS)
+        model.posterior.linear.weight[:LATENT] *= 1e4
+        model.posterior.linear.weight[LATENT:] = 0.0
+        means = reference(model).component_distribution.base_dist.mean
+        assert torch.pdist(means).min() > 20  # far apart, beside deviations of about 1
+        nearest = torch.cdist(model.prior.sample(4_000, generator=noise()), means).argmin(1)
+        found = torch.bincount(nearest, minlength=COMPONENTS) / 4_000
+        assert found.tolist() == pytest.approx([1 / COMPONENTS] * COMPONENTS, abs=0.03)
 
 
 @each
@@ -170,4 +177,6 @@ def test_what_is_estimated_is_not_called_a_closed_form(family):
     assert found.kl_dims is None
     assert elbo_and_iw(model, store, samples=9).kl_analytic is not None
     with evaluating(learned):
-        assert quick_metrics(learned, store)["kl_nats"] == pytest.approx(float(found.kl.mean()), abs=1.0)
+        quick = np.array([quick_metrics(learned, store, seed=seed)["kl_nats"] for seed in range(40)])
+    expected = float(elbo_and_iw(learned, store, samples=400).kl.mean())
+    assert quick.mean() == pytest.approx(expected, abs=5 * quick.std(ddof=1) / 40**0.5)

@@ -26,10 +26,17 @@ def test_separable_codes_are_probed_perfectly_and_noise_is_no_better_than_chance
     assert (found.accuracy, found.classes, found.train_sentences, found.test_sentences) == (1, 3, 180, 90)
     assert found.majority == pytest.approx(1 / 3)
     assert found.bag_of_words < 0.55
-    noise = probe(
-        (random(400, 5), words(400)), labels.repeat(3)[:400], (random(500, 5, seed=3), words(500)), ["x"] * 500
-    )
-    assert noise.accuracy < 0.9
+    drawn = np.random.default_rng(4).choice(["x", "y", "z"], 900)
+    noise = probe((random(400, 5), words(400)), drawn[:400], (random(500, 5, seed=3), words(500)), drawn[400:])
+    assert noise.accuracy == pytest.approx(1 / 3, abs=4 * (2 / 9 / 500) ** 0.5)
+
+
+def test_what_is_measured_are_the_test_sentences():
+    codes, others = random(150, 4), random(70, 4, seed=5)
+    features = (codes, words(150)), (others, words(70, seed=6))
+    found = probe(features[0], codes[:, 2] > 0, features[1], others[:, 2] <= 0)  # the other way round
+    assert found.accuracy < 0.1
+    assert probe(features[0], codes[:, 2] > 0, features[1], others[:, 2] > 0).accuracy > 0.9
 
 
 def test_what_the_words_say_the_bag_of_words_finds():

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import torch
 from model_toys import LATENT, batch_of, rows_of, tiny_vae
-from training_toys import WORDS, phase_of, settings, toy_trainer
+from training_toys import WORDS, phase_of, settings, store_of, toy_trainer
 
 import seqvae
 from seqvae.config import Config
 from seqvae.errors import SeqVAEError
+from seqvae.generation.codes import encode_store
 from seqvae.io import pretrained
 from seqvae.models.posterior_gaussian import GaussianPosterior
 from seqvae.models.vae import SeqVAE
@@ -199,3 +200,11 @@ def test_a_model_is_trained_validated_saved_and_used_with_its_steps(tmp_path):
     plain.load_state_dict(loaded.model.state_dict())
     amortised = TextVAE(plain.eval(), WORDS, noiseless=False)
     assert not np.allclose(loaded.encode(texts).mean, amortised.encode(texts).mean, atol=1e-4)
+
+
+def test_codes_are_refined_in_the_inference_mode_of_a_caller_too():
+    model = tiny_vae()
+    model.refiners = (strategy_of(**GENTLE).refine,)
+    expected = encode_store(model, store_of(5)).mean
+    with torch.inference_mode():
+        np.testing.assert_array_equal(encode_store(model, store_of(5)).mean, expected)

@@ -1,9 +1,14 @@
 """TextVAE: strings in, strings out; defined at every edge, deterministic, the same in any batch and any thread."""
 
 import inspect
+import os
+import subprocess
+import sys
+import textwrap
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import FrozenInstanceError
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -301,3 +306,56 @@ def test_a_model_is_evaluated_on_texts(vae):
     assert report.sentences == len(TEXTS)
     assert report.split == "mine"
     assert report.elbo_nats == pytest.approx(report.rec_nats + report.kl_nats)
+
+
+def test_a_text_of_python_is_the_line_of_a_file_that_it_would_be(vae):
+    lines = [f"{text}{end}" for text, end in zip(("a b", "c d", "e f"), ("\n", "\r\n", ""), strict=True)]
+    np.testing.assert_array_equal(vae.score(lines).nats, vae.score(["a b", "c d", "e f"]).nats)
+    assert textvae.listed(["a\nb\r\nc\n\n", "a\rb\r"]) == ["a b c ", "a\rb\r"]
+
+
+def test_a_word_that_is_no_choice_is_refused_before_anything_is_done():
+    """In a process of its own: here the types of all arguments are checked."""
+    code = """
+        import sys
+        from test_textvae import vae_of
+        from seqvae.errors import SeqVAEError
+
+        vae = vae_of()
+        calls = [
+            lambda: vae.neighbors(["a"], ["b", "c"], by="l2"),
+            lambda: vae.interpolate("a", "b", path="Slerp"),
+            lambda: vae.score(["a"], by="nll"),
+        ]
+        for call in calls:
+            try:
+                call()
+            except SeqVAEError as error:
+                print(error.code, error.what, error.hint, sep=" | ")
+    """
+    here = Path(__file__).parent
+    places = os.pathsep.join(map(str, (here, here.parent, here.parents[1])))
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        env=os.environ | {"PYTHONPATH": places},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.splitlines() == [
+        "E287 | `by` cannot be 'l2' | choose from: cosine, euclidean",
+        "E287 | `path` cannot be 'Slerp' | choose from: slerp, lerp",
+        "E287 | `by` cannot be 'nll' | choose from: elbo, iw, rec",
+    ], done.stderr
+
+
+def test_numbers_of_numpy_are_numbers(vae):
+    assert vae.sample(3, seed=np.int64(5)) == vae.sample(3, seed=5)
+    assert vae.fit_aggregate(["a b", "c d", "e f"], seed=2**33 + 5).sentences == 3
+
+
+def test_devices_are_named_as_on_the_command_line(vae):
+    assert vae.to("auto").model.device.type in ("cpu", "cuda", "mps")
+    with pytest.raises(SeqVAEError, match="E207"):
+        vae.to("cuda:99")
+    assert vae.to("cpu") is vae

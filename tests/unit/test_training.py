@@ -28,6 +28,7 @@ from seqvae.data.batching import collate
 from seqvae.errors import SeqVAEError
 from seqvae.evaluation.likelihood import elbo_and_iw, quick_metrics
 from seqvae.objectives.base import PARTS, Loop, Model, Strategy, StrategyConfig
+from seqvae.objectives.input_noise import InputNoiseConfig
 from seqvae.objectives.word_dropout import WordDropoutConfig
 from seqvae.training import phases as phases_module
 from seqvae.training.trainer import Trainer
@@ -204,9 +205,10 @@ class TestTrajectory:
         assert all(sorted(epoch) == list(range(37)) for epoch in epochs)
         assert epochs[0] != epochs[1] != epochs[2]
 
-    def test_validation_never_sees_word_dropout(self, tmp_path):
+    @pytest.mark.parametrize("method", [WordDropoutConfig(rate=1.0), InputNoiseConfig(drop=0.9)])
+    def test_validation_never_sees_what_training_spoils(self, tmp_path, method):
         changes = {"train": {"steps": 1, "optimizer": {"name": "sgd", "lr": 1e-30}}}
-        phases = [phase_of(tmp_path, WordDropoutConfig(rate=1.0), **changes)]
+        phases = [phase_of(tmp_path, method, **changes)]
         trainer = toy_trainer(tmp_path, phases=phases, **changes)
         assert trainer.fit()
         expected = quick_metrics(trainer.model, trainer.task.stores["valid"], seed=0)

@@ -329,3 +329,18 @@ def test_a_run_may_be_made_in_a_thread_of_a_program(tmp_path):
     thread.start()
     thread.join()
     assert found == [(before, True)]
+
+
+def test_a_training_leaves_the_program_its_threads_and_random_numbers(tmp_path):
+    config = settings(data=write_corpus(tmp_path), train={"steps": 2, "threads": 1})
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        torch.manual_seed(11)
+        expected = torch.rand(3)
+        torch.manual_seed(11)
+        assert seqvae.train(config, out=tmp_path / "run").finished
+        assert torch.equal(torch.rand(3), expected)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
