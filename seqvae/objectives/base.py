@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
@@ -59,7 +59,8 @@ class Model(Protocol):
 class Loop(Protocol):
     """What strategies see of the training loop.
 
-    ``loss`` and ``tokens``: those of the last update, in nats and in predicted tokens, summed over its sentences.
+    ``loss`` and ``tokens``: those of the last update, in nats and in predicted tokens, summed over its sentences;
+    ``finite``: whether it was, on its device: where nobody waits for that, what is not goes by it (`torch.where`).
     ``draw_batch`` leaves the data order untouched; ``update`` makes one more update of some parts of the model.
     ``generator`` is on the CPU and made anew from the run's seed, the update and ``name``: nothing of it needs to be
     saved.
@@ -73,6 +74,7 @@ class Loop(Protocol):
     step: int
     loss: Float[Tensor, ""]
     tokens: Float[Tensor, ""]
+    finite: Bool[Tensor, ""]
 
     def generator(self, name: str) -> torch.Generator: ...
 
@@ -81,6 +83,10 @@ class Loop(Protocol):
     def update(self, batch: Batch, parts: frozenset[str]) -> Terms: ...
 
     def reset(self, part: str) -> None: ...
+
+    def summed(self, values: Tensor) -> Tensor:
+        """The sum of the values of all processes that train together."""
+        ...
 
 
 PARTS = frozenset({"encoder", "decoder"})

@@ -40,6 +40,7 @@ class ImportanceWeighted(Strategy):
     monitor = "iw"
     conflicts: ClassVar = {
         "bag_of_words": _REACHES_Z,
+        "dip": _REACHES_Z,
         "minimum_rate": "it is a bound on the KL of the ELBO, which this loss does not have",
     }
 

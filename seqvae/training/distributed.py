@@ -94,9 +94,9 @@ class World:
         """The signal that stops the run after this update, on every rank."""
         return received
 
-    def total(self, loss: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
-        """Both, summed over the ranks."""
-        return loss, counts
+    def summed(self, values: Tensor) -> Tensor:
+        """The sum over the ranks."""
+        return values
 
 
 class Group(World):
@@ -168,10 +168,10 @@ class Group(World):
         counts = self._signals.tolist()
         return next((number for number, count in zip(_STOPS, counts, strict=True) if count), None)
 
-    def total(self, loss: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
-        sums = torch.cat([loss.reshape(1).to(counts), counts])
+    def summed(self, values: Tensor) -> Tensor:
+        sums = values.clone()
         dist.all_reduce(sums)
-        return sums[0].to(loss), sums[1:]
+        return sums
 
 
 def ranks_of(collected: Mapping[str, Tensor]) -> int:

@@ -36,6 +36,7 @@ class Trainer:
         # Since the log's last line: rec, kl, sentences, tokens. On the device: one transfer a line, not four a step.
         self.sums = torch.zeros(4, dtype=widest(device), device=device)
         self.loss = self.tokens = torch.zeros(())
+        self.finite = torch.tensor(True)
         self.pace, self.watch = Pace(), Watch()
         self.average = Average(model, self.config.average_decay)
 
@@ -58,6 +59,9 @@ class Trainer:
     def reset(self, part: str) -> None:
         self.model.reset(part)
         self.world.align(self.model)
+
+    def summed(self, values: Tensor) -> Tensor:
+        return self.world.summed(values)
 
     # The loop.
 
@@ -122,8 +126,9 @@ class Trainer:
             self.watch.settle(self)
         share = self.world.share(sum(len(batch) for batch in batches), self.stop.received, self.sums.device)
         total, counts, terms = within_memory(self, batches, lambda pieces: self._backward(pieces, share))
-        self.loss, counts = self.world.total(total, counts)
-        finite = self.stage.clip(self.loss, self.config.clip_norm)  # by the norm of all parts, idle ones too
+        sums = self.world.summed(torch.cat([total.reshape(1).to(counts), counts]))
+        self.loss, counts = sums[0].to(total), sums[1:]
+        self.finite = self.stage.clip(self.loss, self.config.clip_norm)  # by the norm of all parts, idle ones too
         for name, modules in self.model.parts().items():
             if name not in parts:
                 for module in modules:
@@ -135,7 +140,7 @@ class Trainer:
             batches=batches,
             terms=terms,
             gradients={name: p.grad for name, p in self.model.named_parameters() if p.grad is not None},
-            finite=finite,
+            finite=self.finite,
         )
         self.stage.apply(self.progress, self.watch.look(self, update))
         self.sums += counts

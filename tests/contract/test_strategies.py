@@ -49,7 +49,7 @@ def example(name: str) -> StrategyConfig:
 
 
 def test_the_methods_that_are_promised_are_found():
-    promised = """adversarial aggressive autoencoder bag_of_words beta capacity cyclical_annealing free_bits
+    promised = """adversarial aggressive autoencoder bag_of_words beta capacity cyclical_annealing dip free_bits
     importance_weighted input_noise kl_annealing minimum_rate mmd semi_amortised word_dropout"""
     assert set(promised.split()) <= TYPES.keys()
 
@@ -164,7 +164,10 @@ WITHOUT_KL = ("adversarial", "autoencoder", "importance_weighted", "mmd")
 REFUSED = {
     *(frozenset(pair) for pair in itertools.product(("beta", "cyclical_annealing", "kl_annealing"), WITHOUT_KL)),
     *(frozenset(pair) for pair in itertools.product(("capacity", "free_bits"), WITHOUT_KL)),
-    *(frozenset({"importance_weighted", name}) for name in ("adversarial", "autoencoder", "bag_of_words", "mmd")),
+    *(
+        frozenset({"importance_weighted", name})
+        for name in ("adversarial", "autoencoder", "bag_of_words", "dip", "mmd")
+    ),
     frozenset({"importance_weighted", "minimum_rate"}),
     frozenset({"aggressive", "autoencoder"}),
     frozenset({"capacity", "free_bits"}),
@@ -176,7 +179,14 @@ def test_the_pairs_that_are_refused_are_these_and_no_others():
     assert {frozenset(pair) for pair in pairs if refusal(list(map(example, pair))) is not None} == REFUSED
 
 
-UNFIT = {("capacity", "iaf"), ("free_bits", "iaf"), ("free_bits", "vmf"), ("semi_amortised", "iaf")}
+UNFIT = {
+    ("capacity", "iaf"),
+    ("dip", "iaf"),
+    ("dip", "vmf"),
+    ("free_bits", "iaf"),
+    ("free_bits", "vmf"),
+    ("semi_amortised", "iaf"),
+}
 UNFIT |= {("semi_amortised", "vmf")}
 """Methods that cannot do with the KL or the densities of a posterior."""
 

@@ -31,9 +31,13 @@ class FakeLoop:
     def __init__(self, losses):
         self.losses, self.batch, self.updated, self.drawn = iter(losses), FakeBatch(0), [], 0
         self.model, self.step, self.loss, self.tokens = None, 0, None, torch.tensor(5.0)
+        self.finite = torch.tensor(True)
 
     def reset(self, part):
         raise AssertionError("nothing is reset")
+
+    def summed(self, values):
+        raise AssertionError("nothing is summed")
 
     def generator(self, name):
         return torch.Generator().manual_seed(len(name))
