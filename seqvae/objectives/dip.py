@@ -16,8 +16,8 @@ class DIPConfig(StrategyConfig):
     """Settings of ``dip``, in the letters of the paper."""
 
     name: Literal["dip"] = "dip"
-    lambda_od: float = Field(1.0, ge=0, description="weight of the squared covariances of different dimensions")
-    lambda_d: float = Field(1.0, ge=0, description="weight of (variance - 1)^2 of each dimension")
+    lambda_od: float = Field(0.1, ge=0, description="weight of the squared covariances of different dimensions")
+    lambda_d: float = Field(0.1, ge=0, description="weight of (variance - 1)^2 of each dimension")
     of: Literal["codes", "means"] = Field(
         "codes", description="whose covariance: of the codes z (DIP-VAE-II), or of the posterior means (DIP-VAE-I)"
     )
@@ -32,7 +32,8 @@ class DIP(Strategy):
     Source: Kumar et al. 2018 ("Variational inference of disentangled latent concepts from unlabeled observations"),
     equation 7 (``of: codes``; C = Cov[mean] + E[variance], their equation 5) and equation 6 (``of: means``; C =
     Cov[mean]). A sum of C_ij^2 over i != j and of (C_ii - 1)^2, times 1/4, is to second order the KL from the Gaussian
-    with the moments of q(z) to N(0, I): what of the KL buys no information about the sentence. Other than in the paper,
+    with the moments of q(z) to N(0, I): what of the KL buys no information about the sentence. At weights near 1 it is
+    paid by codes that say nothing, which correlate with nothing either; the paper's, for images, are larger. Other than in the paper,
     C is a moving average over updates, of which the last batch alone has a gradient: in a batch of some dozen
     sentences the covariances are mostly noise, and those of one length are not all sentences. ``decay: 0`` is the
     paper's. With several samples of z the variance within a posterior is their mean. Errors: E270 for a posterior or

@@ -34,7 +34,7 @@ class Alone:
 
 
 def strategy(**settings) -> DIP:
-    found = DIP(DIPConfig(**settings))
+    found = DIP(DIPConfig(**{"lambda_od": 1.0, "lambda_d": 1.0, **settings}))
     found.build(Dims(vocab=VOCAB, latent=SIZE, hidden=8, epoch_steps=20))
     return found
 
