@@ -32,12 +32,12 @@ class DIP(Strategy):
     Source: Kumar et al. 2018 ("Variational inference of disentangled latent concepts from unlabeled observations"),
     equation 7 (``of: codes``; C = Cov[mean] + E[variance], their equation 5) and equation 6 (``of: means``; C =
     Cov[mean]). A sum of C_ij^2 over i != j and of (C_ii - 1)^2, times 1/4, is to second order the KL from the Gaussian
-    with the moments of q(z) to N(0, I): what of the KL buys no information about the sentence. At weights near 1 it is
-    paid by codes that say nothing, which correlate with nothing either; the paper's, for images, are larger. Other than in the paper,
-    C is a moving average over updates, of which the last batch alone has a gradient: in a batch of some dozen
-    sentences the covariances are mostly noise, and those of one length are not all sentences. ``decay: 0`` is the
-    paper's. With several samples of z the variance within a posterior is their mean. Errors: E270 for a posterior or
-    prior that is no Gaussian with independent dimensions.
+    with the moments of q(z) to N(0, I): what of the KL buys no information about the sentence. At weights near 1 (the
+    paper's, for images, are larger) it is paid by codes that say nothing, which correlate with nothing either. Other
+    than in the paper, C is a moving average over updates, of which the last batch alone has a gradient: in a batch of
+    some dozen sentences the covariances are mostly noise, and those of one length are not all sentences. ``decay: 0``
+    is the paper's. With several samples of z the variance within a posterior is their mean. Errors: E270 for a
+    posterior or prior that is no Gaussian with independent dimensions.
     """
 
     Config = DIPConfig
@@ -94,7 +94,7 @@ class DIP(Strategy):
         second = (means[:, :, None] * means[:, None, :]).sum(0)  # in fp32, which a product need not be
         if self.config.of == "codes":
             second = second + torch.diag_embed((terms.z - means).square().mean(0).sum(0))
-        return means.sum(0), second, means.new_tensor(float(len(means)))
+        return means.sum(0), second, means.new_full((), float(len(means)))
 
 
 def _valued(own: Tensor, value: Tensor) -> Tensor:

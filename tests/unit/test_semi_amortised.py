@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 import torch
+from evaluation_toys import small_model, store_of
 from model_toys import LATENT, batch_of, rows_of, tiny_vae
-from training_toys import WORDS, phase_of, settings, store_of, toy_trainer
+from training_toys import WORDS, phase_of, settings, toy_trainer
 
 import seqvae
 from seqvae.config import Config
@@ -203,8 +204,8 @@ def test_a_model_is_trained_validated_saved_and_used_with_its_steps(tmp_path):
 
 
 def test_codes_are_refined_in_the_inference_mode_of_a_caller_too():
-    model = tiny_vae()
-    model.refiners = (strategy_of(**GENTLE).refine,)
+    model = small_model()
+    model.refiners = (strategy_of(**GENTLE),)
     expected = encode_store(model, store_of(5)).mean
     with torch.inference_mode():
         np.testing.assert_array_equal(encode_store(model, store_of(5)).mean, expected)
