@@ -13,6 +13,7 @@ from seqvae.cli.usage import verbs
 
 if TYPE_CHECKING:
     from seqvae.method_docs import MethodDoc
+    from seqvae.setting_docs import SettingDoc
 
 app = verbs("methods", "The training methods, families of models and baselines.")
 
