@@ -8,7 +8,7 @@ import typer
 
 from seqvae.cli import completion
 from seqvae.cli.console import aligned, emit_json, emit_lines, run_verb, say
-from seqvae.cli.options import ChangesOption, ConfigOption, JsonOption, refuse_shards, tell_waiting
+from seqvae.cli.options import ChangesOption, ConfigOption, JsonOption, TextColumnOption, refuse_shards, tell_waiting
 from seqvae.cli.progress import download_bar, preparing_display
 from seqvae.cli.usage import verbs
 from seqvae.errors import SeqVAEError
@@ -17,11 +17,6 @@ if TYPE_CHECKING:
     from seqvae.config import Config
     from seqvae.data.check import Finding
     from seqvae.data.store import Prepared
-
-TextColumnOption = Annotated[
-    str | None,
-    typer.Option("--text-column", metavar="NAME", help="Column of a table that is the text.", show_default="text"),
-]
 
 app = verbs("data", "The texts to train on: corpora by name, preparing, checking.")
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from seqvae.cli.console import emit_json, run_verb, say
-from seqvae.cli.options import JsonOption, naming_options
+from seqvae.cli.options import JsonOption, TextColumnOption, naming_options
 from seqvae.errors import SeqVAEError
 
 if TYPE_CHECKING:
@@ -21,9 +21,7 @@ def init(
     out: Annotated[
         Path | None, typer.Option(metavar="CONFIG", help="The config to write.", show_default="FILE's name, as .yaml")
     ] = None,
-    text_column: Annotated[
-        str | None, typer.Option(metavar="NAME", help="The column of a table that is the text.", show_default="text")
-    ] = None,
+    text_column: TextColumnOption = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite a config that is there.")] = False,
     json: JsonOption = False,
 ) -> None:

@@ -63,6 +63,10 @@ def iw_samples_option(what: str, **shown: str) -> Any:
 
 
 SeedOption = Annotated[int | None, seed_option("Seed of whatever is drawn.", show_default="a new one, named on stderr")]
+TextColumnOption = Annotated[
+    str | None,
+    typer.Option("--text-column", metavar="NAME", help="Column of a table that is the text.", show_default="text"),
+]
 GreedyOption = Annotated[bool, typer.Option("--greedy", help="Write the likeliest token at each step.")]
 BeamOption = Annotated[int | None, typer.Option("--beam", metavar="K", help="Beam search with K hypotheses.")]
 UnkOption = Annotated[bool, typer.Option("--allow-unk", help="Let <unk> be written.")]
