@@ -27,6 +27,9 @@ class DecoderConfig(BaseModel):
     weight_dropout: float = Field(
         0.0, ge=0, lt=1, description="dropout rate on the weights from state to state, with one mask for a batch"
     )
+    embedding_dropout: float = Field(
+        0.0, ge=0, lt=1, description="share of the words that a batch reads as zeros wherever they stand"
+    )
     z_to_state: bool = Field(True, description="z sets the initial state: h0 = tanh(W z), and c0 = W z of an LSTM")
     z_to_input: bool = Field(True, description="z is concatenated to the embedding at every step")
     z_to_output: bool = Field(False, description="W z is added to what the output layer reads at every step")
@@ -133,7 +136,7 @@ class Decoder(nn.Module):
     def _run(
         self, tokens: Int[Tensor, "N T"], z: Float[Tensor, "N Z"], state: State
     ) -> tuple[Float[Tensor, "N T H"], State]:
-        inputs = self.dropout_in(self.embedding(tokens))
+        inputs = self.dropout_in(self._embedded(tokens))
         if self.input_z:
             inputs = torch.cat([inputs, z[:, None].expand(-1, inputs.shape[1], -1).to(inputs.dtype)], dim=-1)
         weight_dropout = self.config.weight_dropout if self.training else 0.0
@@ -142,3 +145,11 @@ class Decoder(nn.Module):
         if self.skip is not None:
             outputs = outputs + self.skip(z)[:, None].to(outputs.dtype)
         return outputs, State(*parts)
+
+    def _embedded(self, tokens: Int[Tensor, "N T"]) -> Float[Tensor, "N T E"]:
+        """In training under dropout of whole words, with a mask for a batch (Gal and Ghahramani 2016, section 4.2)."""
+        embedded, rate = self.embedding(tokens), self.config.embedding_dropout
+        if not self.training or rate == 0:
+            return embedded
+        kept = embedded.new_empty(self.embedding.num_embeddings).bernoulli_(1 - rate)
+        return embedded * kept.div_(1 - rate)[tokens, None]

@@ -118,7 +118,7 @@ def test_a_family_trains_to_the_same_bits_captured(tmp_path, posterior, prior):
     "sections",
     [
         {"model": {"latent_dim": 0}},
-        {"model": {"decoder.weight_dropout": 0.3}},
+        {"model": {"decoder.weight_dropout": 0.3, "decoder.embedding_dropout": 0.1}},
         {"train": {**STEPS, "accumulate": 3}},
         {"train": {**STEPS, "micro_tokens": 14}},
         {"train": {**STEPS, "optimizer": {"name": "sgd", "lr": 0.5, "momentum": 0.9}, "average_decay": 0.9}},

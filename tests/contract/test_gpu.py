@@ -139,6 +139,7 @@ def test_a_family_trains_there_as_on_a_cpu(tmp_path, posterior, prior):
                 "encoder.dropout": 0.2,
                 "decoder.dropout_over": "sentence",
                 "decoder.weight_dropout": 0.3,
+                "decoder.embedding_dropout": 0.1,
                 "decoder.output_bias": True,
             }
         },

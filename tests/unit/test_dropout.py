@@ -103,3 +103,49 @@ def test_weight_dropout_is_drawn_anew_for_each_batch_and_only_in_training():
     assert torch.equal(decoder.eval()(*given), plain.eval()(*given))
     decoder.network.train()  # as on a GPU, where gradients of an LSTM exist in its training mode alone
     assert torch.equal(decoder(*given), plain(*given))
+
+
+def test_embedding_dropout_takes_a_word_from_the_whole_batch():
+    torch.manual_seed(6)
+    rate, words = 0.4, 3000
+    config = DecoderConfig(embedding=7, hidden=8, dropout_in=0, dropout_out=0, embedding_dropout=rate)
+    decoder = Decoder(config, words, LATENT)
+    tokens = torch.arange(words).repeat(2).view(-1, 5)  # each word twice, in two sentences
+    seen = []
+    decoder.dropout_in.register_forward_hook(lambda module, inputs, outputs: seen.append(inputs[0]))
+    for _ in range(2):
+        decoder(tokens, torch.randn(len(tokens), LATENT))
+    whole = decoder.embedding(tokens)
+    masks = []
+    for found in seen:
+        zero = (found == 0).all(-1)
+        torch.testing.assert_close(found, torch.where(zero[..., None], 0.0, whole / (1 - rate)))
+        first, second = zero.flatten().view(2, words)
+        assert torch.equal(first, second)
+        assert abs(float(first.float().mean()) - rate) < 4 * (rate * (1 - rate) / words) ** 0.5
+        masks.append(first)
+    assert not torch.equal(*masks)
+
+
+def test_a_dropped_word_is_still_learned_as_what_is_predicted():
+    torch.manual_seed(7)
+    config = {"embedding": 8, "hidden": 8, "dropout_in": 0, "dropout_out": 0, "embedding_dropout": 0.5}
+    tokens, z = torch.randint(VOCAB, (6, 4)), torch.randn(6, LATENT)
+    for tied in (False, True):
+        decoder = Decoder(DecoderConfig(**config, tie_weights=tied), VOCAB, LATENT)
+        seen = []
+        decoder.dropout_in.register_forward_hook(lambda module, inputs, outputs, to=seen: to.append(inputs[0]))
+        (decoder(tokens, z) @ decoder.output_weight.T).logsumexp(-1).sum().backward()
+        dropped = tokens[(seen[0] == 0).all(-1)].unique()
+        assert 0 < len(dropped) < len(tokens.unique())
+        assert bool((decoder.embedding.weight.grad[dropped] != 0).any()) == tied
+
+
+def test_embedding_dropout_acts_in_training_only():
+    torch.manual_seed(8)
+    settings = {"embedding": 7, "hidden": 8}
+    decoder = Decoder(DecoderConfig(**settings, embedding_dropout=0.5), VOCAB, LATENT).eval()
+    plain = Decoder(DecoderConfig(**settings), VOCAB, LATENT).eval()
+    plain.load_state_dict(decoder.state_dict())
+    given = torch.full((6, 4), 5), torch.randn(6, LATENT)
+    assert torch.equal(decoder(*given), plain(*given))
