@@ -1,6 +1,7 @@
 """The settings that a run was begun with, and whether it may go on with those that it is given."""
 
 import hashlib
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ def resumed_config(folder: Path, config: Config | None, allow_change: Sequence[s
     """
     for name in allow_change:
         if not _is_changeable(name):
-            hint = f"begin a new run; what may change is: {', '.join(CHANGEABLE)}"
+            hint = f"begin a new run; what may change is, in a phase too: {', '.join(CHANGEABLE)}"
             raise SeqVAEError("E219", f"`{name}` cannot change in the midst of a run", hint=hint)
     path = folder / CONFIG
     if not path.is_file():
@@ -67,7 +68,8 @@ CHANGEABLE = (
     *("train.validate_every", "train.save_every", "train.keep_checkpoints", "train.log_every", "train.micro_tokens"),
     *("train.on_divergence", "train.max_rollbacks", "train.rollback_lr_factor", "eval"),
 )
-"""Settings, and sections of them, on which neither what a checkpoint holds nor the order of the data depends."""
+"""Settings, and sections of them, on which neither what a checkpoint holds nor the order of the data depends. What a
+phase has of its own in place of them may change as they may: its updates are counted from its start."""
 
 
 def is_within(name: str, places: Sequence[str]) -> bool:
@@ -76,7 +78,7 @@ def is_within(name: str, places: Sequence[str]) -> bool:
 
 
 def _is_changeable(name: str) -> bool:
-    return is_within(name, CHANGEABLE)
+    return is_within(re.sub(r"^train\.phases\.\d+\.", "train.", name), CHANGEABLE)
 
 
 def keep_changes(folder: Path, config: Config, step: int) -> None:
@@ -138,4 +140,11 @@ def _differences(a: Any, b: Any, path: str = "") -> list[str]:
     if isinstance(a, dict) and isinstance(b, dict):
         keys = sorted(a.keys() | b.keys())
         return [found for key in keys for found in _differences(a.get(key), b.get(key), f"{path}.{key}".lstrip("."))]
+    if _are_sections(a) and _are_sections(b) and len(a) == len(b):
+        return _differences(dict(enumerate(a)), dict(enumerate(b)), path)
     return [] if a == b else [path]
+
+
+def _are_sections(value: Any) -> bool:
+    """Whether it is a list of sections, such as phases."""
+    return isinstance(value, list | tuple) and all(isinstance(each, dict) for each in value)

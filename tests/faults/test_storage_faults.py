@@ -210,6 +210,26 @@ def test_a_setting_may_change_on_the_way_where_that_is_asked_for(made, cut, tmp_
     assert end_of(cut) != end_of(made[0])
 
 
+def test_a_phase_may_be_made_longer_while_it_is_at_work(config, tmp_path):
+    """And ends as one that was as long from the start."""
+
+    def begun(folder, last, **more):
+        phases = [{"name": "first", "steps": 5}, {"name": "last", "steps": last, "reset": ["decoder"]}]
+        given = Config.from_yaml(config).replace(**{"train.steps": None, "train.phases": phases})
+        return seqvae.train(given, **({"out": folder} | more))
+
+    begun(whole := tmp_path / "whole", 9)
+    with pytest.raises(PowerCut):
+        begun(short := tmp_path / "short", 7, observers=[cut_at(10)])
+    longer = {"out": None, "resume": short}
+    with pytest.raises(SeqVAEError, match=r"other settings: train\.phases\.1\.steps") as caught:
+        begun(short, 9, **longer)
+    assert "`--allow-change train.phases.1.steps` goes on" in caught.value.hint
+    assert begun(short, 9, **longer, allow_change=["train.phases.1.steps"]).finished
+    assert end_of(short) == end_of(whole)
+    assert storage.read_json(short / "provenance.json")["changes"][0]["settings"] == ["train.phases.1.steps"]
+
+
 def test_a_kill_amid_a_change_of_settings_leaves_a_run_that_goes_on(made, cut, monkeypatch):
     def killed(path, content):
         raise PowerCut
@@ -223,7 +243,9 @@ def test_a_kill_amid_a_change_of_settings_leaves_a_run_that_goes_on(made, cut, m
     assert end_of(cut) == end_of(made[0]), "as if nothing had been asked for"
 
 
-@pytest.mark.parametrize("name", ["data.batch_size", "train", "train.seed", "model.latent_dim", "train.optimizer", "x"])
+@pytest.mark.parametrize(
+    "name", ["data.batch_size", "train", "train.seed", "model.latent_dim", "train.optimizer", "train.phases", "x"]
+)
 def test_what_a_checkpoint_depends_on_cannot_change_on_the_way(cut, name):
     with pytest.raises(SeqVAEError, match=f"`{name}` cannot change") as caught:
         seqvae.train(resume=cut, allow_change=[name])
