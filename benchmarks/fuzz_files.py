@@ -21,7 +21,7 @@ from seqvae.data.tokenizers import load_tokenizer
 from seqvae.data.word_tokenizer import WordTokenizer
 from seqvae.errors import SeqVAEError
 from seqvae.generation.decoding import DecodeConfig
-from seqvae.io import codes, storage
+from seqvae.io import codes, disk, storage
 from seqvae.training.state import Checkpoint
 from seqvae.types import UNK
 
@@ -71,7 +71,7 @@ def _reseal(folder: Path) -> None:
     pieces, name = folder / "tokenizer" / "tokenizer.model", folder / "tokenizer" / "tokenizer.json"
     if pieces.is_file():
         content = json.loads(name.read_bytes())
-        name.write_text(json.dumps(content | {"model_sha256": storage.sha256_file(pieces)}), encoding="utf-8")
+        name.write_text(json.dumps(content | {"model_sha256": disk.sha256_file(pieces)}), encoding="utf-8")
     with storage.atomic_folder(folder, amend=True):
         pass
 

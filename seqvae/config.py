@@ -11,7 +11,7 @@ from seqvae.data.corpora import DataConfig
 from seqvae.data.tokenizers import TokenizerConfig, WordTokenizerConfig
 from seqvae.errors import SeqVAEError
 from seqvae.evaluation.report import EvalConfig
-from seqvae.io.storage import expanded
+from seqvae.io.disk import expanded
 from seqvae.models.vae import ModelConfig
 from seqvae.objectives.registry import ObjectiveConfig
 from seqvae.shipped import shipped, shipped_configs

@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from seqvae import starter
 from seqvae.config import Config
 from seqvae.data.sources import open_source
-from seqvae.io import storage
+from seqvae.io import disk
 from seqvae.textvae import TextVAE, listed
 from seqvae.training.resuming import is_unused
 from seqvae.training.run import train
@@ -48,7 +48,7 @@ class TextVAETransformer(TransformerMixin, BaseEstimator):
             # In a folder that is in use no run can begin: the texts of the run that is there stay as they are.
             file = folder.with_name(f"{folder.name}.texts.jsonl") if is_unused(folder) else Path(place) / "texts.jsonl"
             rows = (json.dumps({"text": text}) + "\n" for text in listed(X))
-            storage.write_bytes(file, "".join(rows).encode())
+            disk.write_bytes(file, "".join(rows).encode())
             self.vae_: TextVAE = train(self._config(file, Path(place)), out=folder).load()
         self.vae_.need_latent("turn texts into codes")
         return self

@@ -17,7 +17,7 @@ from typing import Literal
 
 import seqvae
 from seqvae.errors import SeqVAEError
-from seqvae.io import storage
+from seqvae.io import disk, manifests, storage
 from seqvae.training.lock import is_held, locked
 
 NEEDED = (
@@ -268,7 +268,7 @@ def variables(environ: Mapping[str, str]) -> Finding:
             hint = f"{name} is not read" + (f"; did you mean {near[0]}?" if near else "")
             return Finding(name="variables", status="warning", found=found, next=hint)
     data = given.get("SEQVAE_DATA")
-    if data and not storage.expanded(data).is_dir():
+    if data and not disk.expanded(data).is_dir():
         hint = "SEQVAE_DATA names no folder: it should hold one folder for each corpus, such as ptb/"
         return Finding(name="variables", status="warning", found=found, next=hint)
     return Finding(name="variables", found=found)
@@ -290,13 +290,13 @@ def writing(folder: Path = Path(), size: int = 2**20) -> Finding:
     are; and whether the file system has locks, by which a run is kept to one process."""
     content = [os.urandom(size), os.urandom(size)]
     try:
-        with storage.storage_errors(folder), tempfile.TemporaryDirectory(dir=folder, prefix=".doctor-") as place:
+        with disk.storage_errors(folder), tempfile.TemporaryDirectory(dir=folder, prefix=".doctor-") as place:
             began = time.perf_counter()
             for each in content:
                 with storage.atomic_folder(Path(place, "checkpoint")) as temporary:
                     (temporary / "weights").write_bytes(each)
             took = (time.perf_counter() - began) / len(content)
-            storage.verify(Path(place, "checkpoint"))
+            manifests.verify(Path(place, "checkpoint"))
             same = Path(place, "checkpoint", "weights").read_bytes() == content[-1]
             with locked(Path(place)):
                 guarded = is_held(Path(place))

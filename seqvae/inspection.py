@@ -10,7 +10,7 @@ from seqvae.config import Config
 from seqvae.data.tokenizers import Tokenizer, load_tokenizer
 from seqvae.errors import SeqVAEError
 from seqvae.health import Finding
-from seqvae.io import card, pretrained, storage
+from seqvae.io import card, manifests, pretrained
 from seqvae.io.tensors import load_tensors
 from seqvae.textvae import TextVAE
 from seqvae.training import lock
@@ -76,7 +76,7 @@ def _model(folder: Path) -> Iterator[Finding]:
 def whole_files(folder: Path) -> Finding:
     """The manifest, and every file by its size and sha256."""
     try:
-        wrong = list(storage.faults(folder, editable=[card.FILE]))
+        wrong = list(manifests.faults(folder, editable=[card.FILE]))
     except SeqVAEError as error:
         return _failed("files", error)
     if wrong:

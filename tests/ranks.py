@@ -34,7 +34,7 @@ import seqvae
 from seqvae.config import Config
 from seqvae.data.store import prepare
 from seqvae.errors import SeqVAEError
-from seqvae.io import storage
+from seqvae.io import disk, storage
 from seqvae.objectives.adversarial import AdversarialConfig
 from seqvae.objectives.aggressive import AggressiveConfig
 from seqvae.objectives.base import Strategy, StrategyConfig
@@ -200,8 +200,9 @@ def written(world: World, folder: Path) -> Any:
     events = Events()
     config = Config.from_yaml(folder.parent / "quiet.yaml")
     with ExitStack() as stack:
-        for name in ("atomic_folder", "write_bytes", "write_json", "recover") if world.rank > 0 else ():
-            stack.enter_context(mock.patch.object(storage, name, side_effect=AssertionError("this rank has written")))
+        writers = [(storage, "atomic_folder"), (storage, "recover"), (disk, "write_bytes"), (disk, "write_json")]
+        for module, name in writers if world.rank > 0 else ():
+            stack.enter_context(mock.patch.object(module, name, side_effect=AssertionError("this rank has written")))
         run = seqvae.train(config, out=folder / "stopped", observers=[StopsAt(6)])
         other = seqvae.train(config.replace("train.loggers=[tensorboard]"), out=folder / "whole", observers=[events])
         again = seqvae.train(config, resume=folder / "whole", observers=[events])
@@ -306,7 +307,7 @@ def go_through(folder: Path) -> None:
                 use(Strategy)
                 found = scenario(world, folder / scenario.__name__)
                 path = folder / f"{scenario.__name__}.{world.rank}.json"
-                path.write_text(json.dumps(storage.jsonable(found)), encoding="utf-8")
+                path.write_text(json.dumps(disk.jsonable(found)), encoding="utf-8")
             lost(world, folder / "lost")
     except SeqVAEError as error:
         code = error.code

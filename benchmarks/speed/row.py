@@ -14,7 +14,7 @@ import torch
 from benchmarks.speed.memory import NotEnoughMemory
 from benchmarks.speed.rows import ROWS
 from seqvae import __version__
-from seqvae.io import storage
+from seqvae.io import disk
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             found["not_run"] = str(error)
     found["took_s"] = time.monotonic() - began
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    storage.write_json(arguments.out, found)
+    disk.write_json(arguments.out, found)
 
 
 def machine() -> dict[str, Any]:

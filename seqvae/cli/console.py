@@ -17,7 +17,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from seqvae.errors import SeqVAEError, is_out_of_memory
-from seqvae.io.storage import jsonable, storage_errors
+from seqvae.io.disk import jsonable, storage_errors
 
 DEBUG = "SEQVAE_DEBUG"
 """Environment variable: with ``1``, faults and user errors show their traceback."""

@@ -192,11 +192,11 @@ def _serve(explorer: "Explorer", listener: socket.socket, host: str, *, expose: 
 
 
 def _write(explorer: "Explorer", path: Path) -> None:
-    from seqvae.io import storage
+    from seqvae.io import disk
     from seqvae.web.page import single_page
     from seqvae.web.saved import saved_answers
 
     with evaluation_display(len(explorer.corpus)) as on_progress:
         page = single_page(saved_answers(explorer, on_progress=on_progress))
-    storage.write_bytes(path, page.encode())
+    disk.write_bytes(path, page.encode())
     say(f"page     {path}, {len(page) / 1e6:.1f} MB: it opens in any browser, without a server")

@@ -32,7 +32,7 @@ def init(
     """
     from seqvae import starter
     from seqvae.data.sources import STDIN, open_source
-    from seqvae.io import storage
+    from seqvae.io import disk
 
     if file == STDIN:
         hint = "write it to a file first: `cat > mine.txt`, then `seqvae init mine.txt`"
@@ -42,13 +42,13 @@ def init(
         hint = "choose another name with `--out`, or overwrite it with `--force`"
         raise SeqVAEError("E266", "there is a file of that name already", where=str(out), hint=hint)
     for name in (file, out):
-        storage.require_utf8(name)
+        disk.require_utf8(name)
     with naming_options():
         source = open_source(file, text_column=text_column)
         text = starter.profile(source)
     chosen = starter.choose(text, source)
     content = starter.config_text(text, chosen, out=str(out), train=file, text_column=text_column)
-    storage.write_bytes(out, content.encode())
+    disk.write_bytes(out, content.encode())
     if json:
         emit_json({"config": str(out), "sentences": text.sentences, "blank": text.blank} | asdict(chosen))
     _tell(text, chosen, out)

@@ -71,7 +71,7 @@ def plot(
     Curves come from the log of the runs, kl and rate from what `seqvae eval` kept; the map encodes a split. Needs
     matplotlib: `pip install 'seqvae[plots]'`.
     """
-    from seqvae.io import storage
+    from seqvae.io import manifests
     from seqvae.plots import style
 
     for run in runs:
@@ -79,7 +79,7 @@ def plot(
             raise SeqVAEError(
                 "E404", "there is no such run", where=str(run), hint="`seqvae runs list` shows those here"
             )
-    is_run = len(runs) == 1 and not (runs[0] / storage.MANIFEST).is_file()  # a model folder is whole as it is
+    is_run = len(runs) == 1 and not (runs[0] / manifests.MANIFEST).is_file()  # a model folder is whole as it is
     folder = out or (runs[0] / "plots" if is_run else Path("plots"))
     drawers: dict[str, Callable[[], Figure]] = {
         "training": lambda: _training(runs),

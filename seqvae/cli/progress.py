@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from seqvae.cli.console import emit_lines, narration, say
-from seqvae.io.storage import jsonable
+from seqvae.io.disk import jsonable
 
 if TYPE_CHECKING:
     from rich.progress import Progress

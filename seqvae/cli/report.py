@@ -29,7 +29,7 @@ def report(
     Config, data, numbers with their meaning and noise, verdict, figures, samples, reconstructions and paths. The HTML
     is one file that needs no network and runs no script. Figures need matplotlib: `pip install 'seqvae[plots]'`.
     """
-    from seqvae.io import storage
+    from seqvae.io import disk
     from seqvae.pages.render import html, markdown
     from seqvae.pages.run_page import run_page
     from seqvae.training.runtime import choose_device
@@ -41,7 +41,7 @@ def report(
     files = {"report.html": html(page), "report.md": markdown(page, "figures")}
     files |= {f"figures/{number}.svg": figure.svg for number, figure in enumerate(page.figures, 1)}
     for name, content in files.items():
-        storage.write_bytes(folder / name, content.encode())
+        disk.write_bytes(folder / name, content.encode())
     written = [str(folder / name) for name in files]
     if json:
         emit_json(written)

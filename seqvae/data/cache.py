@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO, TypeVar
 
 from seqvae.errors import SeqVAEError
-from seqvae.io import storage
+from seqvae.io import disk, manifests, storage
 
 STALE_AFTER_S = 24 * 3600
 """A temporary entry that nobody wrote to for so long was left by a process that is gone."""
@@ -30,7 +30,7 @@ Entry = TypeVar("Entry")
 def user_cache() -> Path:
     """``$SEQVAE_CACHE``, else the folder for caches that the operating system gives its users."""
     if folder := os.environ.get("SEQVAE_CACHE"):
-        return storage.expanded(folder)
+        return disk.expanded(folder)
     import pooch
 
     return Path(pooch.os_cache("seqvae"))
@@ -40,7 +40,7 @@ def user_cache() -> Path:
 def writing_cache(folder: Path) -> Iterator[None]:
     """Makes the parent of ``folder``, and turns what the disk answers into an error that says how to choose another."""
     try:
-        with storage.storage_errors(folder):
+        with disk.storage_errors(folder):
             if folder.parent.is_file():
                 raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder.parent))
             folder.parent.mkdir(parents=True, exist_ok=True)
@@ -82,7 +82,7 @@ def _put(made: Path, target: Path, aside: Path) -> None:
 
 def _is_whole(target: Path) -> bool:
     with suppress(SeqVAEError, FileNotFoundError):
-        storage.verify(target)
+        manifests.verify(target)
         return True
     return False
 
@@ -94,11 +94,11 @@ def kept(target: Path, write: Callable[[Path], None], read: Callable[[Path], Ent
     """
     for _ in range(_TRIES):
         with suppress(SeqVAEError, FileNotFoundError):
-            storage.verify(target)
+            manifests.verify(target)
             return read(target)
         with adding(target) as folder:
             write(folder)
-    storage.verify(target)
+    manifests.verify(target)
     return read(target)
 
 

@@ -19,7 +19,7 @@ from seqvae.data.lines import can_be_named
 from seqvae.data.quiet import quiet
 from seqvae.data.recipes import Recipe, choose_by_hash, cut_columns, interleave, share_by_hash
 from seqvae.errors import SeqVAEError
-from seqvae.io import storage
+from seqvae.io import disk
 from seqvae.shipped import shipped
 
 SPLITS = ("train", "valid", "test")
@@ -181,13 +181,13 @@ def places(name: str) -> list[Path]:
     if (beside := shipped("data") / name) != folders[0].resolve():
         folders.append(beside)
     if own := os.environ.get("SEQVAE_DATA"):
-        folders.append(storage.expanded(own) / name)
+        folders.append(disk.expanded(own) / name)
     return [*folders, user_cache() / name] if name in CORPORA else folders
 
 
 def names() -> list[str]:
     """The corpora that can be named: the built-in one, those that can be fetched, and the user's own folders."""
-    roots = [Path("data"), *([storage.expanded(own)] if (own := os.environ.get("SEQVAE_DATA")) else [])]
+    roots = [Path("data"), *([disk.expanded(own)] if (own := os.environ.get("SEQVAE_DATA")) else [])]
     own = {folder.name for root in roots if root.is_dir() for folder in root.iterdir() if folder.is_dir()}
     return [BUILT_IN, *CORPORA, *sorted(name for name in own - {BUILT_IN, *CORPORA} if find(name))]
 
@@ -266,6 +266,6 @@ def _download(corpus: Corpus, folder: Path, progress: Callable[[], ProgressBar] 
     raw.rmdir()
     made = corpus.recipe(lines)
     for file, sha256 in corpus.files.items():
-        storage.write_bytes(folder / file, "".join(line + "\n" for line in made.get(file, [])).encode())
-        if storage.sha256_file(folder / file) != sha256:
+        disk.write_bytes(folder / file, "".join(line + "\n" for line in made.get(file, [])).encode())
+        if disk.sha256_file(folder / file) != sha256:
             raise _OtherContent(file)

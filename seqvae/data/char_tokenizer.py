@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from seqvae.data.sampling import SAMPLE_LINES, SAMPLE_LINES_IS, counted
 from seqvae.data.tokenizer_file import KnownIds, ListedTokenizer, Normalization, fold
 from seqvae.errors import SeqVAEError
-from seqvae.io.storage import is_surrogate
+from seqvae.io.disk import is_surrogate
 from seqvae.specials import SPECIALS, UNK
 
 

@@ -13,7 +13,7 @@ from seqvae.data.cache import spooled
 from seqvae.data.catalogue import SPLITS
 from seqvae.data.sources import STDIN, FileSource, Source, TextSource, has_columns, misplaced, open_source
 from seqvae.errors import SeqVAEError
-from seqvae.io.storage import expanded
+from seqvae.io.disk import expanded
 
 _ADD = {
     "train": "add `data.train`; a path for any split replaces `data.corpus` wholly",

@@ -19,7 +19,7 @@ from seqvae.data.tokenizer_file import (
     read_as,
 )
 from seqvae.errors import Location, SeqVAEError
-from seqvae.io import storage
+from seqvae.io import disk
 from seqvae.specials import SPECIALS, UNK
 
 if TYPE_CHECKING:
@@ -200,7 +200,7 @@ class SentencePieceTokenizer(SavedTokenizer):
         return text.removeprefix(" ") if self._strips else text
 
     def save(self, folder: Path | str) -> None:
-        storage.write_bytes(Path(folder) / MODEL_NAME, self.model)
+        disk.write_bytes(Path(folder) / MODEL_NAME, self.model)
         super().save(folder)
 
     @classmethod
@@ -210,7 +210,7 @@ class SentencePieceTokenizer(SavedTokenizer):
         path = Path(folder) / MODEL_NAME
         if not path.is_file():
             raise SeqVAEError("E402", f"`{path.name}` is missing", where=str(path), hint="copy the model folder again")
-        with storage.storage_errors(path):
+        with disk.storage_errors(path):
             if path.stat().st_size > MAX_MODEL_BYTES:
                 raise damaged(path, f"it is larger than {MAX_MODEL_BYTES // 2**20} MB")
             model = path.read_bytes()
@@ -250,7 +250,7 @@ _TRIALS = 4
 
 def _read_model(path: Path) -> bytes:
     """The content of a SentencePiece model file that the user names. Raises E411 where it cannot be read."""
-    path = storage.expanded(path)
+    path = disk.expanded(path)
     if not path.is_file():
         raise _unusable(path, "there is no such `tokenizer.model_file`", f"relative paths start at {Path.cwd()}")
     try:

@@ -17,7 +17,7 @@ from jaxtyping import Bool, Int64
 from seqvae.data.cache import spooled
 from seqvae.data.lines import BLOCK_BYTES, file_lines, is_blank, line_blocks, open_regular, reading
 from seqvae.errors import Location, SeqVAEError
-from seqvae.io.storage import expanded
+from seqvae.io.disk import expanded
 
 STDIN = "-"
 """How the user names standard input."""

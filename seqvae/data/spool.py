@@ -9,7 +9,7 @@ from pathlib import Path
 
 from seqvae.data.cache import kept, sweep, user_cache
 from seqvae.data.sources import Row, Source
-from seqvae.io import storage
+from seqvae.io import disk, manifests
 
 FILE_NAME = "rows.jsonl"
 
@@ -38,13 +38,13 @@ class SpooledSource(Source):
         return kept(user_cache() / "spooled" / name, self._write, lambda folder: folder)
 
     def _write(self, folder: Path) -> None:
-        storage.write_json(folder / "source.json", dict(self.key))
+        disk.write_json(folder / "source.json", dict(self.key))
         with (folder / FILE_NAME).open("w", encoding="utf-8", newline="\n") as file:
             for row in self.read():
                 file.write(json.dumps([row.text, row.label, row.joined], ensure_ascii=False) + "\n")
 
     def identity(self) -> dict[str, object]:
-        digest = storage.recorded_sha256(self.folder, FILE_NAME)
+        digest = manifests.recorded_sha256(self.folder, FILE_NAME)
         return {"sha256": digest, "part": self.part, "fraction": self.fraction}
 
     def _all_rows(self) -> Iterator[Row]:

@@ -27,7 +27,7 @@ from seqvae.data.sources import Source
 from seqvae.data.store_files import FILE_NAME, SCHEMA_VERSION, Description, OnLines, write_store
 from seqvae.data.tokenizers import Tokenizer, TokenizerConfig, given_tokenizer, load_tokenizer, train_tokenizer
 from seqvae.errors import SeqVAEError
-from seqvae.io import storage
+from seqvae.io import disk
 
 HIGH_UNKNOWN_RATE = 0.05
 """Above this share of unknown tokens the user is told."""
@@ -241,14 +241,14 @@ def _classes(sources: list[Source], folder: Path) -> list[str]:
     file = "classes.json"
 
     def write(place: Path) -> None:
-        storage.write_json(place / file, class_names(sources))
+        disk.write_json(place / file, class_names(sources))
         for source in sources:
             source.require_unchanged()
 
     return kept(
         folder / _digest(key),
         write,
-        lambda place: storage.read_json(place / file),
+        lambda place: disk.read_json(place / file),
     )
 
 

@@ -16,7 +16,7 @@ from seqvae.data.row_encoder import Encoded, RowEncoder, StoreStats, TokenType, 
 from seqvae.data.sources import Block, Source
 from seqvae.data.workers import encoded
 from seqvae.errors import Location, SeqVAEError
-from seqvae.io import storage
+from seqvae.io import disk
 
 SCHEMA_VERSION = 1
 FILE_NAME = "store.json"
@@ -98,7 +98,7 @@ def write_store(
         stats=stats,
         classes=None if classes is None else list(classes),
     )
-    storage.write_json(folder / FILE_NAME, description.model_dump())
+    disk.write_json(folder / FILE_NAME, description.model_dump())
 
 
 def _sentences(source: Source, blank: list[int]) -> Iterator[Block]:

@@ -17,7 +17,7 @@ from seqvae.data.lines import file_lines, reading
 from seqvae.data.quiet import quiet_datasets
 from seqvae.data.sources import FileSource, Row, missing_label
 from seqvae.errors import Location, SeqVAEError
-from seqvae.io.storage import expanded, is_surrogate
+from seqvae.io.disk import expanded, is_surrogate
 
 _KINDS = {".jsonl": "jsonl", ".json": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "tsv", ".parquet": "parquet"}
 _LONGEST_FIELD = 2**31 - 1

@@ -10,7 +10,7 @@ from typing import ClassVar, Literal, Self, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from seqvae.errors import Location, SeqVAEError
-from seqvae.io import storage
+from seqvae.io import disk
 from seqvae.specials import UNK
 
 FILE_NAME = "tokenizer.json"
@@ -32,7 +32,7 @@ def fold(text: str, lowercase: bool, normalization: Normalization) -> str:
 def read_file(folder: Path | str) -> dict:
     """The JSON object saved in ``folder``. Raises E402, E401, E403 where it is missing, damaged or too new."""
     path = Path(folder) / FILE_NAME
-    content = storage.read_json(path)
+    content = disk.read_json(path)
     if not isinstance(content, dict):
         raise damaged(path, "not a JSON object")
     version = content.get("schema_version")
@@ -86,7 +86,7 @@ class SavedTokenizer:
         return {"schema_version": SCHEMA_VERSION, **fields}
 
     def save(self, folder: Path | str) -> None:
-        storage.write_json(Path(folder) / FILE_NAME, self._content())
+        disk.write_json(Path(folder) / FILE_NAME, self._content())
 
 
 class ListedTokenizer(SavedTokenizer):

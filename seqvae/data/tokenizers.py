@@ -14,7 +14,7 @@ from seqvae.data.char_tokenizer import CharTokenizer, CharTokenizerConfig
 from seqvae.data.sentencepiece_tokenizer import SentencePieceTokenizer, SentencePieceTokenizerConfig
 from seqvae.data.tokenizer_file import FILE_NAME, damaged, read_file
 from seqvae.data.word_tokenizer import WordTokenizer, WordTokenizerConfig
-from seqvae.io.storage import expanded
+from seqvae.io.disk import expanded
 
 
 class SavedTokenizerConfig(BaseModel):

@@ -19,7 +19,7 @@ from seqvae.data.sources import Row, Source
 from seqvae.data.spool import SpooledSource
 from seqvae.data.tables import to_row
 from seqvae.errors import SeqVAEError
-from seqvae.io.storage import expanded
+from seqvae.io.disk import expanded
 
 PREFIX = "torchtext:"
 

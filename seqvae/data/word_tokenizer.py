@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from seqvae.data.sampling import SAMPLE_LINES, SAMPLE_LINES_IS, counted
 from seqvae.data.tokenizer_file import KnownIds, ListedTokenizer
 from seqvae.errors import SeqVAEError
-from seqvae.io.storage import is_surrogate
+from seqvae.io.disk import is_surrogate
 from seqvae.specials import SPECIALS, UNK
 
 

@@ -26,7 +26,7 @@ from jaxtyping import Float
 
 from seqvae.data.lines import file_lines, is_blank, reading
 from seqvae.errors import Location, SeqVAEError
-from seqvae.io import storage
+from seqvae.io import disk
 
 if TYPE_CHECKING:
     import pyarrow.parquet as pq
@@ -73,7 +73,7 @@ def writing(path: Path) -> Iterator[CodesWriter]:
     check_suffix(path)
     kinds: dict[str, Callable[[Path], CodesWriter]]
     kinds = {".npz": _NpzWriter, ".parquet": _ParquetWriter, ".jsonl": _JsonlWriter}
-    with storage.replacing(path) as temporary:
+    with disk.replacing(path) as temporary:
         writer = kinds[path.suffix.lower()](temporary)
         try:
             yield writer

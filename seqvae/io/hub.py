@@ -18,7 +18,7 @@ from seqvae.data.cache import kept, user_cache
 from seqvae.data.lines import file_lines
 from seqvae.data.quiet import quiet_hub
 from seqvae.errors import SeqVAEError
-from seqvae.io import card, storage
+from seqvae.io import card, manifests, storage
 
 PREFIX = "hub:"
 MAIN = "main"
@@ -114,11 +114,11 @@ def _commit(asked: Reference) -> str:
         # This fails at once where there is no network, and what follows tries for half a minute.
         HfApi().model_info(asked.name, revision=asked.revision, timeout=TIMEOUT_S)
         # Asked for by the revision, and not by its commit, it is found again without a network.
-        manifest = hf_hub_download(asked.name, storage.MANIFEST, revision=asked.revision)
+        manifest = hf_hub_download(asked.name, manifests.MANIFEST, revision=asked.revision)
     except Exception as error:
         if _refusal(error, asked).code not in _AWAY:
             raise
-        manifest = try_to_load_from_cache(asked.name, storage.MANIFEST, revision=asked.revision)
+        manifest = try_to_load_from_cache(asked.name, manifests.MANIFEST, revision=asked.revision)
         if not isinstance(manifest, str):
             raise
         _logger.info("note     the Hub cannot be reached: this is what was fetched before")
@@ -127,15 +127,15 @@ def _commit(asked: Reference) -> str:
 
 def _fill(folder: Path, pinned: Reference) -> None:
     """Put the files that the manifest names into ``folder``, as they are on the Hub."""
-    fetched = [_get(pinned, storage.MANIFEST, folder)]
-    for name in storage.manifest_names(folder):
+    fetched = [_get(pinned, manifests.MANIFEST, folder)]
+    for name in manifests.names(folder):
         if PurePosixPath(name).suffix not in KINDS:
             what = f"the model lists `{name}`, and no file of a model is of that kind"
             hint = "it was not fetched; do not trust this model, and tell its owner"
             raise SeqVAEError("E439", what, where=str(pinned), hint=hint)
         fetched.append(_get(pinned, name, folder))
     # The page is there to be read and edited on the Hub: what it says changes nothing that is loaded.
-    wrong = list(storage.faults(folder, editable=[card.FILE]))
+    wrong = list(manifests.faults(folder, editable=[card.FILE]))
     if wrong:
         for path in fetched:  # or the same bytes would come out of huggingface_hub's cache the next time
             with suppress(OSError):
@@ -181,13 +181,13 @@ def push(
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
     target = reference(name, revision)
-    storage.verify(folder, editable=[card.FILE])
+    manifests.verify(folder, editable=[card.FILE])
     page = page or folder / card.FILE
     text = "".join(f"{line}\n" for _, line in file_lines(page, str(page)))
     with tempfile.TemporaryDirectory() as above, _asking(target, writing=True):
         staged = Path(above) / "model"
         with storage.atomic_folder(staged) as copy:
-            for file in set(storage.manifest_names(folder)) - {card.FILE}:
+            for file in set(manifests.names(folder)) - {card.FILE}:
                 (copy / file).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(folder / file, copy / file)
             (copy / card.FILE).write_text(card.for_hub(text, target.name), encoding="utf-8")
@@ -195,7 +195,7 @@ def push(
         api.create_repo(target.name, private=private, exist_ok=True)
         if target.revision != MAIN:
             api.create_branch(target.name, branch=target.revision, exist_ok=True)
-        files = {name: staged / name for name in (*storage.manifest_names(staged), storage.MANIFEST)}
+        files = {name: staged / name for name in (*manifests.names(staged), manifests.MANIFEST)}
         files |= _pictures(text, page.parent)
         old = _of_a_model(api.list_repo_files(target.name, revision=target.revision)) - files.keys()
         done = api.create_commit(

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 import seqvae
 from seqvae.errors import SeqVAEError
-from seqvae.io import storage
+from seqvae.io import disk, manifests, storage
 from seqvae.io.pretrained import TOKENIZER
 from seqvae.models.decoder import State
 from seqvae.models.posterior_gaussian import GaussianPosterior
@@ -82,7 +82,7 @@ def export_onnx(vae: TextVAE, folder: Path) -> dict[str, Any]:
         difference = max(_difference(graph, batch, temporary) for batch in batches for graph in graphs)
         vae.tokenizer.save(temporary / TOKENIZER)
         description = _description(vae, graphs, difference)
-        storage.write_json(temporary / DESCRIPTION, description)
+        disk.write_json(temporary / DESCRIPTION, description)
     return description
 
 
@@ -247,7 +247,7 @@ def session_of(path: Path) -> "InferenceSession":
 def _description(vae: TextVAE, graphs: Sequence[Graph], difference: float) -> dict[str, Any]:
     model, decoder = vae.model, vae.model.config.decoder
     return {
-        "schema_version": storage.SCHEMA_VERSION,
+        "schema_version": manifests.SCHEMA_VERSION,
         "seqvae_version": seqvae.__version__,
         "opset": OPSET,
         "sizes": {

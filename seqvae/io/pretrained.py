@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 import seqvae
 from seqvae.data.tokenizers import load_tokenizer
 from seqvae.errors import SeqVAEError
-from seqvae.io import card, hub, storage
+from seqvae.io import card, disk, hub, manifests, storage
 from seqvae.io.tensors import load_tensors, save_tensors, tensor_shapes
 from seqvae.models.vae import ModelConfig, SeqVAE
 from seqvae.objectives.base import Strategy, overriders
@@ -31,7 +31,7 @@ class Description(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    schema_version: int = storage.SCHEMA_VERSION
+    schema_version: int = manifests.SCHEMA_VERSION
     seqvae_version: str
     vocab_size: int
     noiseless: bool
@@ -55,7 +55,7 @@ def save(folder: Path, vae: TextVAE, *, facts: dict[str, Any]) -> None:
             labels=vae.model.labels,
             refiners=tuple(refiner.config for refiner in vae.model.refiners),
         )
-        storage.write_json(temporary / CONFIG, description.model_dump(mode="json"))
+        disk.write_json(temporary / CONFIG, description.model_dump(mode="json"))
         vae.tokenizer.save(temporary / TOKENIZER)
         (temporary / card.FILE).write_text(card.model_card(vae, facts), encoding="utf-8")
 
@@ -81,10 +81,10 @@ def keep_evaluation(
     for _ in storage.tries(folder):
         with suppress(storage.ChangedMeanwhile):
             with storage.atomic_folder(folder, amend=True) as temporary:
-                if storage.recorded_sha256(temporary, WEIGHTS) != weights_sha256:
+                if manifests.recorded_sha256(temporary, WEIGHTS) != weights_sha256:
                     what = "the model has been saved anew since it was measured"
                     raise SeqVAEError("E406", what, where=str(folder), hint="measure again once the run has ended")
-                storage.write_json(temporary / EVALUATION, _evaluations(temporary) | {split: report})
+                disk.write_json(temporary / EVALUATION, _evaluations(temporary) | {split: report})
                 save_tensors(temporary / sentences_file(split), tensors)
             return
 
@@ -114,7 +114,7 @@ def evaluated_splits(folder: Path) -> list[str]:
 
 def _evaluations(folder: Path) -> dict[str, dict[str, Any]]:
     """The numbers of each split that was measured."""
-    present = storage.read_json(folder / EVALUATION) if (folder / EVALUATION).exists() else {}
+    present = disk.read_json(folder / EVALUATION) if (folder / EVALUATION).exists() else {}
     if not isinstance(present, dict) or not all(isinstance(report, dict) for report in present.values()):
         raise _damaged(folder, f"{EVALUATION} does not hold the numbers of each split")
     return present
@@ -134,9 +134,9 @@ def load(path: str | Path, *, device: str | torch.device = "cpu", revision: str 
     E405 where the weights are those of another model, E432-E440 where the Hub does not give it.
     """
     folder = model_folder(Path(path), revision=revision)
-    storage.verify(folder, editable=[card.FILE])
+    manifests.verify(folder, editable=[card.FILE])
     # Taken before the weights are read: a run that saves anew in between makes it too old, never too new.
-    weights_sha256 = storage.recorded_sha256(folder, WEIGHTS)
+    weights_sha256 = manifests.recorded_sha256(folder, WEIGHTS)
     description = describe(folder)
     tokenizer = load_tokenizer(folder / TOKENIZER)
     check_weights(folder, description, tokenizer.vocab_size)
@@ -219,9 +219,9 @@ def model_folder(path: Path, *, revision: str | None = None) -> Path:
 
 def describe(folder: Path) -> Description:
     """What ``config.json`` of a model folder says. Raises E402, E401, E403 where it is missing, damaged or newer."""
-    raw = storage.read_json(folder / CONFIG)
+    raw = disk.read_json(folder / CONFIG)
     version = raw.get("schema_version") if isinstance(raw, dict) else None
-    if isinstance(version, int) and version > storage.SCHEMA_VERSION:
+    if isinstance(version, int) and version > manifests.SCHEMA_VERSION:
         raise SeqVAEError(
             "E403",
             f"the model was saved by a newer seqvae ({raw.get('seqvae_version')}); this is {seqvae.__version__}",

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seqvae.errors import SeqVAEError
-from seqvae.io.storage import DISK_ERRORS, damaged, replacing, require_utf8, storage_errors
+from seqvae.io.disk import DISK_ERRORS, damaged, replacing, require_utf8, storage_errors
 
 if TYPE_CHECKING:
     from torch import Tensor

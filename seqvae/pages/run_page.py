@@ -14,7 +14,7 @@ from seqvae.evaluation.passes import row_seed
 from seqvae.evaluation.report import metric_rows
 from seqvae.evaluation.surroundings import texts_of
 from seqvae.generation.codes import encode_store
-from seqvae.io import pretrained, storage
+from seqvae.io import disk, pretrained
 from seqvae.textvae import TextVAE
 from seqvae.training.history import read_history
 from seqvae.training.layout import CONFIG, PROVENANCE
@@ -65,7 +65,7 @@ def run_page(run: Path, *, split: str, seed: int = 0, device: str = "cpu") -> Ru
         if not (run / name).is_file():
             hint = "name a folder that `seqvae train` made; a model that was copied out of its run has no history"
             raise SeqVAEError("E404", f"there is no run: {name} is missing", where=str(run), hint=hint)
-    config, begun = Config.from_yaml(run / CONFIG), storage.read_json(run / PROVENANCE)
+    config, begun = Config.from_yaml(run / CONFIG), disk.read_json(run / PROVENANCE)
     report, _ = pretrained.kept_evaluation(run, split)
     vae = pretrained.load(run, device=device)
     store = prepare(config.data, vae.tokenizer, splits=[split], classes=vae.labels).splits[split]

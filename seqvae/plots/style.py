@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seqvae.errors import SeqVAEError
-from seqvae.io import storage
+from seqvae.io import disk
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -90,8 +90,8 @@ def save(drawn: "Figure", folder: Path, name: str, formats: Sequence[str]) -> li
 
     paths = [folder / f"{name}.{form}" for form in formats]
     for path in paths:
-        storage.require_utf8(path)
-        with storage.storage_errors(path), matplotlib.rc_context(_STYLE):
+        disk.require_utf8(path)
+        with disk.storage_errors(path), matplotlib.rc_context(_STYLE):
             folder.mkdir(parents=True, exist_ok=True)
             drawn.savefig(path, metadata=_UNDATED.get(path.suffix[1:]))
     return paths

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from seqvae import gaussian
 from seqvae.errors import SeqVAEError
-from seqvae.io import storage
+from seqvae.io import disk, manifests, storage
 from seqvae.io.tensors import save_tensors
 from seqvae.training import state as states
 from seqvae.training.layout import DIVERGED
@@ -116,7 +116,7 @@ class Watch:
 def _write(trainer: "Trainer", update: Update) -> None:
     rows = [batch.rows.tolist() for batch in update.batches]
     state = {
-        "schema_version": storage.SCHEMA_VERSION,
+        "schema_version": manifests.SCHEMA_VERSION,
         "step": update.step,
         "phase": trainer.stage.phase.name,
         "lr": update.lr,
@@ -136,7 +136,7 @@ def _write(trainer: "Trainer", update: Update) -> None:
         save_tensors(temporary / "model.safetensors", trainer.model.state_dict())
         save_tensors(temporary / "gradients.safetensors", update.gradients)
         save_tensors(temporary / "batches.safetensors", texts)
-        storage.write_json(temporary / "state.json", state)
+        disk.write_json(temporary / "state.json", state)
 
 
 def way_back(trainer: "Trainer", error: SeqVAEError) -> states.Checkpoint:

@@ -22,7 +22,7 @@ from seqvae.errors import SeqVAEError
 from seqvae.evaluation.latent import subset
 from seqvae.evaluation.surroundings import labels_of, texts_of
 from seqvae.generation.codes import encode_store
-from seqvae.io import storage
+from seqvae.io import disk
 from seqvae.textvae import TextVAE
 from seqvae.training.history import is_number, read_events
 from seqvae.training.layout import METRICS, TENSORBOARD, WANDB
@@ -190,7 +190,7 @@ class WandbLogger:
 
         kept = folder / WANDB / "run.json"
         self.fresh = not kept.is_file()
-        identity = secrets.token_hex(4) if self.fresh else storage.read_json(kept)["id"]
+        identity = secrets.token_hex(4) if self.fresh else disk.read_json(kept)["id"]
         settings = wandb.Settings(console="off", silent=True, init_timeout=INIT_S, finish_timeout=FINISH_S)
         begin = functools.partial(
             wandb.init,
@@ -209,7 +209,7 @@ class WandbLogger:
             wandb.teardown()  # its service still holds the id
             self._run = begin(mode="offline")
         if self.fresh:
-            storage.write_json(kept, {"id": identity})
+            disk.write_json(kept, {"id": identity})
         place = Path(self._run.dir).parent
         where = f"kept on this machine; `wandb sync {place}` sends it" if self._run.offline else self._run.url
         tell(f"Weights & Biases: {where}")

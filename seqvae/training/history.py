@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from seqvae.errors import Location, SeqVAEError
-from seqvae.io import storage
+from seqvae.io import disk
 from seqvae.training.layout import METRICS
 
 Series = Mapping[str, Float[np.ndarray, " _"]]
@@ -52,7 +52,7 @@ def read_history(run: Path) -> History:
 
 def read_events(path: Path) -> list[dict[str, Any]]:
     """Every event; a last line that is still being written does not count."""
-    with storage.storage_errors(path):
+    with disk.storage_errors(path):
         lines = path.read_bytes().split(b"\n")[:-1]
     events = []
     for number, line in enumerate(lines, 1):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from seqvae.errors import SeqVAEError
-from seqvae.io import storage
+from seqvae.io import disk
 from seqvae.training.layout import CHECKPOINTS, METRICS, MODEL, PROVENANCE
 from seqvae.training.lock import is_held
 
@@ -91,7 +91,7 @@ def summarise(folder: Path) -> RunSummary:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        found = storage.read_json(path)
+        found = disk.read_json(path)
     except SeqVAEError:
         return {}
     return found if isinstance(found, dict) else {}

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from seqvae.errors import SeqVAEError
-from seqvae.io import storage
+from seqvae.io import disk
 
 if os.name == "nt":
     import msvcrt
@@ -32,7 +32,7 @@ def locked(folder: Path) -> Iterator[None]:
     path = folder / LOCK
     descriptor = _take(path)
     try:
-        with storage.storage_errors(path):
+        with disk.storage_errors(path):
             os.ftruncate(descriptor, 0)
             os.write(descriptor, f"process {os.getpid()} on {platform.node()}".encode())
         yield
@@ -75,7 +75,7 @@ def _lives(process: int) -> bool:
 def _take(path: Path) -> int:
     """An open, locked file; another process may have removed the one that we opened, so look again."""
     while True:
-        with storage.storage_errors(path):
+        with disk.storage_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         if not _lock(descriptor):

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
-from seqvae.io import storage
+from seqvae.io import disk
 
 Event = Mapping[str, Any]
 
@@ -29,7 +29,7 @@ class MetricsFile:
     """
 
     def __init__(self, path: Path, *, keep_bytes: int = 0):
-        with storage.storage_errors(path):
+        with disk.storage_errors(path):
             self._file = open(path, "ab+")  # noqa: SIM115 - closed by close()
             self._file.truncate(min(keep_bytes, self._file.seek(0, os.SEEK_END)))
             self._file.seek(0, os.SEEK_END)
@@ -37,14 +37,14 @@ class MetricsFile:
 
     def __call__(self, event: Event) -> None:
         if "step" in event and event["event"] != "resume":
-            line = json.dumps(storage.jsonable(event), ensure_ascii=False) + "\n"
-            with storage.storage_errors(self._path):
+            line = json.dumps(disk.jsonable(event), ensure_ascii=False) + "\n"
+            with disk.storage_errors(self._path):
                 self._file.write(line.encode())
                 self._file.flush()
 
     def size(self) -> int:
         """Bytes so far, safely on the disk."""
-        with storage.storage_errors(self._path):
+        with disk.storage_errors(self._path):
             self._file.flush()
             os.fsync(self._file.fileno())
         return self._file.tell()

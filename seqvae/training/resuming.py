@@ -9,7 +9,7 @@ from typing import Any
 from seqvae.config import Config
 from seqvae.data.corpora import full_paths, in_full
 from seqvae.errors import SeqVAEError
-from seqvae.io import storage
+from seqvae.io import disk
 from seqvae.training.layout import CONFIG, PROVENANCE
 from seqvae.training.lock import LOCK
 
@@ -90,12 +90,12 @@ def keep_changes(folder: Path, config: Config, step: int) -> None:
     if not changed:
         return
     content = config.to_yaml().encode()
-    provenance = storage.read_json(folder / PROVENANCE)
-    known = provenance.get("config_sha256", [storage.sha256_file(folder / CONFIG)])
+    provenance = disk.read_json(folder / PROVENANCE)
+    known = provenance.get("config_sha256", [disk.sha256_file(folder / CONFIG)])
     provenance["config_sha256"] = [*known, hashlib.sha256(content).hexdigest()]
     provenance["changes"] = [*provenance.get("changes", []), {"step": step, "settings": changed}]
-    storage.write_json(folder / PROVENANCE, provenance)
-    storage.write_bytes(folder / CONFIG, content)
+    disk.write_json(folder / PROVENANCE, provenance)
+    disk.write_bytes(folder / CONFIG, content)
 
 
 def refuse_changes(folder: Path, config: Config) -> None:
@@ -111,8 +111,8 @@ def refuse_changes(folder: Path, config: Config) -> None:
 def _require_own(path: Path) -> None:
     """Raises E211 for a config that was edited, or damaged, since the run was begun. Runs of seqvae 0.1 cannot tell."""
     provenance = path.parent / PROVENANCE
-    known = storage.read_json(provenance) if provenance.exists() else {}
-    now = storage.sha256_file(path)
+    known = disk.read_json(provenance) if provenance.exists() else {}
+    now = disk.sha256_file(path)
     if isinstance(known, dict) and now not in known.get("config_sha256", [now]):
         raise SeqVAEError(
             "E211",

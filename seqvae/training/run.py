@@ -24,7 +24,7 @@ from seqvae.data.store import Prepared, prepare
 from seqvae.data.tokenizers import Tokenizer, TokenizerConfig, is_saved, load_tokenizer
 from seqvae.errors import SeqVAEError
 from seqvae.evaluation.passes import evaluating
-from seqvae.io import pretrained, storage
+from seqvae.io import disk, manifests, pretrained, storage
 from seqvae.models.vae import SeqVAE
 from seqvae.textvae import TextVAE
 from seqvae.training import state as states
@@ -144,7 +144,7 @@ def new_folder(stem: str, runs: Path = Path("runs")) -> Path:
     name = f"{stem}-{time.strftime('%m%d-%H%M')}"
     for number in itertools.count(1):
         folder = runs / (name if number == 1 else f"{name}-{number}")
-        with storage.storage_errors(folder), contextlib.suppress(FileExistsError):
+        with disk.storage_errors(folder), contextlib.suppress(FileExistsError):
             folder.mkdir(parents=True)
             return folder
     raise AssertionError("there is always another number")
@@ -186,7 +186,7 @@ def _other_machine(checkpoint: states.Checkpoint, begun: Mapping[str, Any], runt
 
 
 def _checked_folder(folder: Path) -> Path:
-    storage.require_utf8(folder)
+    disk.require_utf8(folder)
     if not is_unused(folder):
         what = "the run folder is not empty, and no run is ever overwritten"
         hint = f"go on with it by `seqvae train --resume {folder}`, or choose another --out"
@@ -239,14 +239,14 @@ def _train(config: Config, folder: Path, observers: Sequence[Observer], world: W
         averaged = config.train.average_decay is not None
         states.require_room(folder, model, config.train.keep_checkpoints, averaged=averaged)
         # The config comes first: with it, whatever a crash leaves can be resumed.
-        storage.write_bytes(folder / CONFIG, config.to_yaml().encode())
-        provenance = _provenance(config, data, runtime) | {"config_sha256": [storage.sha256_file(folder / CONFIG)]}
-        storage.write_json(folder / PROVENANCE, provenance)
+        disk.write_bytes(folder / CONFIG, config.to_yaml().encode())
+        provenance = _provenance(config, data, runtime) | {"config_sha256": [disk.sha256_file(folder / CONFIG)]}
+        disk.write_json(folder / PROVENANCE, provenance)
         prepared.tokenizer.save(folder / TOKENIZER)
     if saved_by not in (None, world.size):
         notes.append(f"saved by {processes(saved_by)}, resumed by {processes(world.size)}: same batches, other noise")
     if checkpoint is not None:
-        notes += _other_machine(checkpoint, storage.read_json(folder / PROVENANCE), runtime)
+        notes += _other_machine(checkpoint, disk.read_json(folder / PROVENANCE), runtime)
     metrics = MetricsFile(folder / METRICS, keep_bytes=0 if checkpoint is None else checkpoint.log_bytes)
     with contextlib.closing(metrics), _text_log(folder / LOG) as log:
         observe = _fan_out([metrics, log, *observers])
@@ -313,12 +313,12 @@ def _build(
 @contextlib.contextmanager
 def _text_log(path: Path) -> Iterator[Observer]:
     """Writes events to the end of a file; what the disk answers is told as an error of that file."""
-    with storage.storage_errors(path):
+    with disk.storage_errors(path):
         stream = open(path, "a", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115 - closed below
     log = PlainLog(stream)
 
     def observe(event: Mapping[str, Any]) -> None:
-        with storage.storage_errors(path):
+        with disk.storage_errors(path):
             log(event)
 
     try:
@@ -343,7 +343,7 @@ def _noting(observers: Sequence[Observer]) -> Callable[[str], None]:
 
 def _check_data(folder: Path, data: Mapping[str, Any], *, resumed: bool) -> None:
     """A run goes on only with the text that it was begun with."""
-    if resumed and storage.read_json(folder / PROVENANCE).get("data") != data:
+    if resumed and disk.read_json(folder / PROVENANCE).get("data") != data:
         hint = "restore the text, or begin a new run"
         raise SeqVAEError("E340", "the text has changed since the run was begun", where=str(folder), hint=hint)
 
@@ -362,7 +362,7 @@ def _provenance(config: Config, data: Mapping[str, Any], runtime: Runtime) -> di
     vectors = config.train.pretrained_embeddings
     libraries = {name: importlib.metadata.version(name) for name in ("torch", "numpy", "safetensors")}
     return {
-        "schema_version": storage.SCHEMA_VERSION,
+        "schema_version": manifests.SCHEMA_VERSION,
         "began": time.strftime(BEGAN),
         "argv": shlex.join(sys.argv),
         "git": _git_commit(),
@@ -376,7 +376,7 @@ def _provenance(config: Config, data: Mapping[str, Any], runtime: Runtime) -> di
         "threads": runtime.threads,
         "processes": runtime.world.size,
         "data": data,
-        "pretrained_embeddings_sha256": None if vectors is None else storage.sha256_file(vectors.path),
+        "pretrained_embeddings_sha256": None if vectors is None else disk.sha256_file(vectors.path),
     }
 
 

@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field, ValidationError
 from torch import Tensor, nn
 
 from seqvae.errors import SeqVAEError
-from seqvae.io import storage
+from seqvae.io import disk, manifests, storage
 from seqvae.io.tensors import load_tensors, save_tensors
 from seqvae.training.settings import PlateauConfig
 
@@ -102,15 +102,15 @@ class Checkpoint:
             save_tensors(temporary / "model.safetensors", self.model)
             save_tensors(temporary / "best.safetensors", self.best)
             save_tensors(temporary / "training.safetensors", self.training)
-            state = {"schema_version": storage.SCHEMA_VERSION, "log_bytes": self.log_bytes}
-            storage.write_json(temporary / "state.json", state | {"progress": asdict(self.progress)})
+            state = {"schema_version": manifests.SCHEMA_VERSION, "log_bytes": self.log_bytes}
+            disk.write_json(temporary / "state.json", state | {"progress": asdict(self.progress)})
 
     @classmethod
     def load(cls, folder: Path) -> "Checkpoint":
         """Read a checkpoint whose manifest agrees with its files; SeqVAEError (E401-E403) otherwise."""
-        storage.verify(folder)
+        manifests.verify(folder)
         try:
-            state = _State.model_validate(storage.read_json(folder / "state.json"))
+            state = _State.model_validate(disk.read_json(folder / "state.json"))
         except ValidationError as error:
             first = error.errors()[0]
             what = f"`state.json` is damaged: {'.'.join(map(str, first['loc']))}: {first['msg']}"
@@ -141,7 +141,7 @@ def require_room(folder: Path, model: nn.Module, keep: int, *, averaged: bool = 
     needed = weights * (
         (_COPIES + averaged) * (keep + 1) + 2
     )  # one more while it is written; the model folder, likewise
-    with storage.storage_errors(folder):
+    with disk.storage_errors(folder):
         free = shutil.disk_usage(folder).free
     if free < needed:
         raise SeqVAEError(
@@ -174,7 +174,7 @@ def set_aside_newer(folder: Path, chosen: Checkpoint | None) -> None:
             aside = path.with_name(f"damaged-{path.name}")
             if aside.exists():
                 storage.remove_folder(aside)
-            with storage.storage_errors(path):
+            with disk.storage_errors(path):
                 path.rename(aside)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from seqvae.errors import SeqVAEError
-from seqvae.io import storage
+from seqvae.io import disk
 from seqvae.io.pretrained import EVALUATION
 from seqvae.training.history import read_history
 
@@ -46,7 +46,7 @@ def _thinned(length: int) -> list[int]:
 def measured(model: Path) -> dict[str, dict[str, Any]]:
     """The report of each split that `eval` measured, as it is kept with the model; none where it cannot be read."""
     try:
-        found = storage.read_json(model / EVALUATION)
+        found = disk.read_json(model / EVALUATION)
     except SeqVAEError:
         return {}
     reports = found.items() if isinstance(found, dict) else ()

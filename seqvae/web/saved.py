@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from seqvae.evaluation.likelihood import OnProgress
-from seqvae.io.storage import jsonable
+from seqvae.io.disk import jsonable
 from seqvae.web import requests
 from seqvae.web.explorer import Answer, Explorer
 from seqvae.web.page import encoded

@@ -16,7 +16,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from seqvae.errors import SeqVAEError
-from seqvae.io.storage import jsonable
+from seqvae.io.disk import jsonable
 from seqvae.web import requests
 from seqvae.web.atlas import MAPS
 from seqvae.web.explorer import Explorer

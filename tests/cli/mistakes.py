@@ -50,12 +50,12 @@ def _newer(folder: Path) -> None:
     """A model folder of a later release, whole in itself."""
     import json
 
-    from seqvae.io import storage
+    from seqvae.io import disk, storage
 
     with storage.atomic_folder(folder / "runs/vae/model", amend=True) as model:
         description = json.loads((model / "config.json").read_text(encoding="utf-8"))
         description |= {"schema_version": 1000, "seqvae_version": "1000.0"}
-        storage.write_json(model / "config.json", description)
+        disk.write_json(model / "config.json", description)
 
 
 def config(text: str) -> dict[str, str]:

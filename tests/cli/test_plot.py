@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from seqvae.io.storage import verify
+from seqvae.io.manifests import verify
 
 pytest.importorskip("matplotlib")
 

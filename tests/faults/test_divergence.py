@@ -8,7 +8,7 @@ from training_toys import Events, bytes_of, last_checkpoint, phase_of, stopped_a
 
 from seqvae import gaussian
 from seqvae.errors import SeqVAEError
-from seqvae.io import storage
+from seqvae.io import manifests
 from seqvae.io.tensors import load_tensors
 from seqvae.objectives.base import Strategy, StrategyConfig
 from seqvae.training import divergence
@@ -62,7 +62,7 @@ def test_what_diverged_is_kept_whole_for_study(tmp_path):
         trainer.fit()
     assert (caught.value.code, caught.value.exit_code) == ("E501", 5)
     (folder,) = (tmp_path / "diverged").iterdir()
-    storage.verify(folder)
+    manifests.verify(folder)
     state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
     (rows,) = state["rows"]
     assert state["step"] == 6

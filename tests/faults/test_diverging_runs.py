@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from seqvae.io import storage
+from seqvae.io import manifests
 from seqvae.io.tensors import load_tensors
 from seqvae.models.vae import SeqVAE
 from seqvae.training.state import newest_intact
@@ -67,7 +67,7 @@ def test_a_run_ends_with_5_before_an_update_that_is_not_finite(desk, monkeypatch
     assert "step 7; the update was not applied" in result.stderr
     assert [event["step"] for event in events("train")] == list(range(1, 7))
     (kept,) = Path("run/diverged").iterdir()
-    storage.verify(kept)
+    manifests.verify(kept)
     assert all(torch.isfinite(tensor).all() for tensor in load_tensors(kept / "model.safetensors").values())
     assert newest_intact(Path("run/checkpoints"))[0].progress.step == 4
     assert desk("train", "--resume", "run").exit_code == 0

@@ -18,7 +18,7 @@ import seqvae
 from seqvae.cli.options import read_sentences
 from seqvae.config import Config
 from seqvae.errors import SeqVAEError
-from seqvae.io import storage
+from seqvae.io import disk, manifests
 from seqvae.training.loggers import MetricsFile
 from seqvae.training.run import newest_run
 from seqvae.training.runtime import StopSignals
@@ -123,7 +123,7 @@ def assert_same_run(found: Path, expected: Path) -> None:
     states = [json.loads((folder / last[0] / "state.json").read_text())["progress"] for folder in (found, expected)]
     assert states[0] == states[1]
     assert states[0]["finished"]
-    storage.verify(found / "model")
+    manifests.verify(found / "model")
     left = [path.name for path in (*found.iterdir(), *(found / "checkpoints").iterdir()) if path.name.startswith(".")]
     assert not left, "what killed processes leave behind is swept"
 
@@ -257,7 +257,7 @@ def test_resume_auto_goes_on_with_the_newest_run_and_does_nothing_to_a_finished_
     run = Path(shutil.copytree(world.cut("plateau", 6), tmp_path / "runs" / "toy-0101-0000"))
     older = Path(shutil.copytree(world.whole["two phases"], tmp_path / "runs" / "toy-0101-0001"))
     provenance = json.loads((older / "provenance.json").read_text(encoding="utf-8"))
-    storage.write_json(older / "provenance.json", provenance | {"began": "2025-01-31T12:00:00+0100"})
+    disk.write_json(older / "provenance.json", provenance | {"began": "2025-01-31T12:00:00+0100"})
     process = started("--resume", "auto", cwd=tmp_path)
     _, errors = process.communicate(timeout=TIMEOUT_S)
     assert process.returncode == 0, errors

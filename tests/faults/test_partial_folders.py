@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from user_toys import invoke
 
-from seqvae.io import storage
+from seqvae.io import disk, storage
 
 FILES = ["MANIFEST.json", "README.md", "config.json", "model.safetensors", "tokenizer/tokenizer.json"]
 VERBS = ["sample -n 1", "eval --input a.txt", "interpolate a b"]
@@ -52,6 +52,6 @@ def test_there_may_be_no_folder_at_all(model):
 def test_a_folder_of_a_newer_version_says_whose_it_is_and_to_upgrade(model):
     with storage.atomic_folder(model, amend=True) as folder:
         described = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        storage.write_json(folder / "config.json", described | {"schema_version": 1000, "seqvae_version": "1000.0"})
+        disk.write_json(folder / "config.json", described | {"schema_version": 1000, "seqvae_version": "1000.0"})
     for verb in VERBS:
         refused(verb, "error[E403]", "1000.0", "pip install -U seqvae")

@@ -17,7 +17,7 @@ from training_toys import NO_DROPOUT, settings, write_corpus
 
 import seqvae
 from seqvae.config import Config
-from seqvae.io import storage
+from seqvae.io import manifests
 from seqvae.training import distributed
 from seqvae.training.state import newest_intact
 
@@ -116,6 +116,6 @@ def test_where_a_process_is_killed_the_others_end_and_fewer_go_on(place):
     assert resumed.progress.step == whole.progress.step == last + 9
     for name, tensor in whole.model.items():
         torch.testing.assert_close(resumed.model[name], tensor, rtol=1e-4, atol=1e-6)
-    storage.verify(run / "checkpoints" / f"step-{last + 9:08d}")
+    manifests.verify(run / "checkpoints" / f"step-{last + 9:08d}")
     lines = (run / "metrics.jsonl").read_text("utf-8").splitlines()
     assert [json.loads(line)["step"] for line in lines if '"train"' in line] == list(range(1, last + 10))

@@ -19,7 +19,7 @@ import seqvae
 from seqvae.cli.app import app
 from seqvae.config import Config
 from seqvae.errors import SeqVAEError
-from seqvae.io import storage
+from seqvae.io import disk, manifests, storage
 from seqvae.training.state import Checkpoint, newest_intact
 
 ROOT = Path(seqvae.__file__).parent.parent
@@ -200,10 +200,10 @@ def test_a_setting_may_change_on_the_way_where_that_is_asked_for(made, cut, tmp_
     code, told = verb("train", "--resume", cut, *change, *both)
     assert code == 0, told
     assert Config.from_yaml(cut / "config.yaml").train.optimizer.lr == 0.005
-    provenance = storage.read_json(cut / "provenance.json")
+    provenance = disk.read_json(cut / "provenance.json")
     changed = {"step": 8, "settings": ["train.optimizer.lr", "train.save_every"]}
     assert provenance["changes"] == [changed]
-    assert provenance["config_sha256"][-1] == storage.sha256_file(cut / "config.yaml")
+    assert provenance["config_sha256"][-1] == disk.sha256_file(cut / "config.yaml")
     lines = [json.loads(line) for line in (cut / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     rates = {line["step"]: line["lr"] for line in lines if line["event"] == "train"}
     assert rates == {step: 0.01 if step <= 8 else 0.005 for step in range(1, 15)}
@@ -227,7 +227,7 @@ def test_a_phase_may_be_made_longer_while_it_is_at_work(config, tmp_path):
     assert "`--allow-change train.phases.1.steps` goes on" in caught.value.hint
     assert begun(short, 9, **longer, allow_change=["train.phases.1.steps"]).finished
     assert end_of(short) == end_of(whole)
-    assert storage.read_json(short / "provenance.json")["changes"][0]["settings"] == ["train.phases.1.steps"]
+    assert disk.read_json(short / "provenance.json")["changes"][0]["settings"] == ["train.phases.1.steps"]
 
 
 def test_a_kill_amid_a_change_of_settings_leaves_a_run_that_goes_on(made, cut, monkeypatch):
@@ -236,7 +236,7 @@ def test_a_kill_amid_a_change_of_settings_leaves_a_run_that_goes_on(made, cut, m
 
     config = Config.from_yaml(cut / "config.yaml").replace(**{"train.clip_norm": 2.5})
     with monkeypatch.context() as patch:
-        patch.setattr(storage, "write_bytes", killed)
+        patch.setattr(disk, "write_bytes", killed)
         with pytest.raises(PowerCut):
             seqvae.train(config, resume=cut, allow_change=["train.clip_norm"])
     assert seqvae.train(resume=cut).finished
@@ -254,9 +254,9 @@ def test_what_a_checkpoint_depends_on_cannot_change_on_the_way(cut, name):
 
 
 def test_a_run_that_kept_no_checksum_of_its_config_goes_on(made, cut):
-    provenance = storage.read_json(cut / "provenance.json")
+    provenance = disk.read_json(cut / "provenance.json")
     del provenance["config_sha256"]
-    storage.write_json(cut / "provenance.json", provenance)
+    disk.write_json(cut / "provenance.json", provenance)
     assert verb("train", "--resume", cut)[0] == 0
     assert end_of(cut) == end_of(made[0])
 
@@ -426,5 +426,5 @@ def test_what_cannot_be_kept_beside_a_model_is_said_and_does_not_cost_the_model(
     assert "the numbers were not kept" in told
     assert {path: path.read_bytes() for path in (cut / "model").rglob("*") if path.is_file()} == before
     assert verb(*words)[0] == 0
-    storage.verify(cut / "model")
+    manifests.verify(cut / "model")
     assert json.loads((cut / "model" / "eval.json").read_text()).keys() == {"valid"}

@@ -19,7 +19,7 @@ from seqvae.errors import SeqVAEError
 from seqvae.evaluation.likelihood import elbo_and_iw
 from seqvae.evaluation.report import EvalConfig, evaluate_model
 from seqvae.generation.attributes import Direction
-from seqvae.io import pretrained, storage
+from seqvae.io import disk, pretrained, storage
 from seqvae.models.vae import ModelConfig, SeqVAE
 from seqvae.textvae import TextVAE
 from seqvae.types import Batch
@@ -280,7 +280,7 @@ def test_a_model_saved_before_there_were_labels_loads(tmp_path):
     del description["labels"], description["model"]["conditional"]
     description["model"]["posterior"], description["model"]["prior"] = {"family": "gaussian"}, {"family": "standard"}
     with storage.atomic_folder(tmp_path / "model", amend=True) as folder:
-        storage.write_json(folder / "config.json", description)
+        disk.write_json(folder / "config.json", description)
     assert pretrained.load(tmp_path / "model").labels is None
 
 

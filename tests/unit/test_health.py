@@ -111,7 +111,7 @@ def test_a_run_folder_that_is_not_there_yet_is_tried_above_it(tmp_path):
 def test_a_disk_that_changes_what_it_is_given_or_has_no_locks_is_told(tmp_path, monkeypatch):
     monkeypatch.setattr(health, "is_held", lambda folder: False)
     assert health.writing(tmp_path, size=1000).status == "warning"
-    monkeypatch.setattr(health.storage, "verify", lambda folder: (folder / "weights").write_bytes(b"other"))
+    monkeypatch.setattr(health.manifests, "verify", lambda folder: (folder / "weights").write_bytes(b"other"))
     finding = health.writing(tmp_path, size=1000)
     assert finding.status == "failed"
     assert "changed" in finding.found

@@ -25,6 +25,8 @@ LAYERS = {
     "seqvae.yaml_source": 0,
     "seqvae.validation": 0,
     "seqvae.io": 0,
+    "seqvae.io.disk": 0,
+    "seqvae.io.manifests": 0,
     "seqvae.io.storage": 0,
     "seqvae.io.tensors": 0,
     "seqvae.io.codes": 1,

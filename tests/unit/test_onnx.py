@@ -13,7 +13,7 @@ from training_toys import WORDS, settings
 
 from seqvae.errors import SeqVAEError
 from seqvae.generation.decoding import DecodeConfig, decode
-from seqvae.io import onnx_export, storage
+from seqvae.io import manifests, onnx_export
 from seqvae.io.onnx_export import export_onnx, graphs_of, session_of
 from seqvae.models.vae import ModelConfig, SeqVAE
 from seqvae.objectives.registry import build_strategy, strategy_types
@@ -77,7 +77,7 @@ def greedy(folder: Path, z: np.ndarray | None, most: int, n: int, **labels: np.n
 def test_the_graphs_give_what_the_model_gives_for_every_batch(kind, tmp_path):
     vae = toy(kind)
     about = export_onnx(vae, tmp_path / "out")
-    storage.verify(tmp_path / "out")
+    manifests.verify(tmp_path / "out")
     assert about["largest_difference"] <= 1e-5
     if vae.latent_dim > 0:
         for lengths in (LENGTHS, (2,), (2, 2, 2), (3, 17), (6,) * 13):

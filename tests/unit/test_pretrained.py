@@ -13,7 +13,7 @@ from training_toys import WORDS, sentences, settings, write_corpus
 
 import seqvae
 from seqvae.errors import SeqVAEError
-from seqvae.io import pretrained, storage
+from seqvae.io import disk, manifests, pretrained, storage
 from seqvae.io.tensors import load_tensors, save_tensors
 from seqvae.models.posterior_gaussian import GaussianPosterior
 from seqvae.models.vae import ModelConfig, SeqVAE
@@ -190,7 +190,7 @@ class TestDamage:
         edit(model / "README.md")
         weights = seqvae.load(model).weights_sha256
         pretrained.keep_evaluation(model, "test", {"elbo_nats": 4.5}, weights_sha256=weights)
-        storage.verify(model)
+        manifests.verify(model)
 
     def test_a_file_that_does_not_belong_there_is_refused(self, model):
         (model / "extra.py").write_text("print('never run')")
@@ -320,12 +320,12 @@ class TestForeign:
 
 class TestEvaluation:
     def test_it_is_kept_beside_the_model_which_stays_whole(self, model):
-        weights = storage.sha256_file(model / "model.safetensors")
+        weights = disk.sha256_file(model / "model.safetensors")
         before = {path: path.read_bytes() for path in model.rglob("*") if path.is_file()}
         pretrained.keep_evaluation(model, "test", {"elbo_nats": 4.5, "mi_nats": float("nan")}, weights_sha256=weights)
         pretrained.keep_evaluation(model, "valid", {"elbo_nats": 3.5}, weights_sha256=weights)
         pretrained.keep_evaluation(model, "test", {"elbo_nats": 4.25}, weights_sha256=weights)
-        storage.verify(model)
+        manifests.verify(model)
         assert json.loads((model / "eval.json").read_text()) == {
             "test": {"elbo_nats": 4.25},
             "valid": {"elbo_nats": 3.5},
@@ -358,14 +358,14 @@ class TestEvaluation:
         return waiting.append
 
     def test_numbers_that_another_process_adds_at_the_same_time_are_kept_too(self, model, meanwhile):
-        weights = storage.sha256_file(model / "model.safetensors")
+        weights = disk.sha256_file(model / "model.safetensors")
         meanwhile(lambda: pretrained.keep_evaluation(model, "valid", {"elbo_nats": 3.5}, weights_sha256=weights))
         pretrained.keep_evaluation(model, "test", {"elbo_nats": 4.5}, weights_sha256=weights)
         assert pretrained.evaluated_splits(model) == ["test", "valid"]
-        storage.verify(model)
+        manifests.verify(model)
 
     def test_a_model_that_training_saves_at_the_same_time_stays(self, model, meanwhile):
-        weights = storage.sha256_file(model / "model.safetensors")
+        weights = disk.sha256_file(model / "model.safetensors")
         better = seqvae.load(model)
         with torch.no_grad():
             next(better.model.parameters()).add_(1)
@@ -373,12 +373,12 @@ class TestEvaluation:
         with pytest.raises(SeqVAEError, match="saved anew") as caught:
             pretrained.keep_evaluation(model, "test", {"elbo_nats": 4.5}, weights_sha256=weights)
         assert caught.value.code == "E406"
-        assert storage.sha256_file(model / "model.safetensors") != weights
+        assert disk.sha256_file(model / "model.safetensors") != weights
         assert pretrained.evaluated_splits(model) == []
-        storage.verify(model)
+        manifests.verify(model)
 
     def test_of_a_link_the_folder_behind_it_is_added_to(self, model, tmp_path):
-        weights = storage.sha256_file(model / "model.safetensors")
+        weights = disk.sha256_file(model / "model.safetensors")
         (tmp_path / "link").symlink_to(model)
         pretrained.keep_evaluation(tmp_path / "link", "test", {"elbo_nats": 4.5}, weights_sha256=weights)
         assert (tmp_path / "link").is_symlink()

@@ -13,7 +13,7 @@ from training_toys import WORDS, sentences, settings
 
 import seqvae
 from seqvae.errors import SeqVAEError
-from seqvae.io import card, hub, pretrained, storage
+from seqvae.io import card, hub, manifests, pretrained, storage
 from seqvae.models.vae import ModelConfig, SeqVAE
 from seqvae.textvae import TextVAE
 
@@ -92,7 +92,7 @@ class TestRoundTrip:
 
     def test_a_folder_keeps_its_evaluations(self, server, tmp_path):
         toy_vae().save_pretrained("made")
-        weights = storage.recorded_sha256("made", "model.safetensors")
+        weights = manifests.recorded_sha256("made", "model.safetensors")
         pretrained.keep_evaluation(Path("made"), "test", {"elbo_nats": 4.5}, weights_sha256=weights)
         hub.push(Path("made"), "ann/toy")
         report, _ = pretrained.kept_evaluation("ann/toy", "test")
@@ -175,7 +175,7 @@ class TestCard:
         shared.commit(shared.files() | {"README.md": b"edited in a browser"})
         loaded = seqvae.load("ann/toy")
         assert same(loaded, toy_vae())
-        storage.verify(pretrained.model_folder(Path(loaded.origin)))
+        manifests.verify(pretrained.model_folder(Path(loaded.origin)))
 
 
 class TestPinned:
@@ -206,7 +206,7 @@ class TestPinned:
         folder = pretrained.model_folder(Path("ann/toy"))
         assert {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} == FILES
         assert not any(path.is_symlink() for path in folder.rglob("*"))
-        storage.verify(folder)
+        manifests.verify(folder)
 
     def test_a_cached_folder_that_was_damaged_is_made_anew(self, shared):
         folder = pretrained.model_folder(Path("ann/toy"))

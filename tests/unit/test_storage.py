@@ -12,18 +12,10 @@ import pytest
 import torch
 
 from seqvae.errors import SeqVAEError
-from seqvae.io import storage
-from seqvae.io.storage import (
-    MANIFEST,
-    atomic_folder,
-    jsonable,
-    read_json,
-    recover,
-    remove_folder,
-    verify,
-    write_bytes,
-    write_json,
-)
+from seqvae.io import disk, storage
+from seqvae.io.disk import jsonable, read_json, write_bytes, write_json
+from seqvae.io.manifests import MANIFEST, verify
+from seqvae.io.storage import atomic_folder, recover, remove_folder
 from seqvae.io.tensors import load_tensors, save_tensors
 
 DEAD = 2**22 + 1  # above any process id
@@ -188,7 +180,7 @@ def test_of_two_that_replace_a_folder_at_once_the_last_one_stays(tmp_path, meanw
         assert read_json(target / "state.json") == {"word": "ours"}
         verify(target)
     aside = tmp_path / "aside"
-    meanwhile(storage, "_delete", lambda: target.rename(aside), call=2)  # the first call makes room for the new one
+    meanwhile(disk, "delete", lambda: target.rename(aside), call=2)  # the first call makes room for the new one
     make_folder(target, "last")
     assert read_json(target / "state.json") == {"word": "last"}
     assert aside.exists()
@@ -250,11 +242,11 @@ def test_a_kill_at_any_moment_leaves_a_whole_folder_after_recovery(tmp_path, kil
     """A process that is gone at once, as after SIGKILL: no handler, no clean-up."""
     script = f"""
 import os, sys
-from seqvae.io import storage
+from seqvae.io import disk, storage
 def gone(*_): os._exit(9)
 def write(word):
     with storage.atomic_folder(sys.argv[1]) as folder:
-        storage.write_json(folder / "state.json", word)
+        disk.write_json(folder / "state.json", word)
         if word == "two" and {kill_at!r} == "fill": gone()
 write("one")
 rename = os.rename
@@ -264,7 +256,7 @@ def second_rename(source, target):
 if {kill_at!r} == "manifest": storage._flush_tree = gone
 if {kill_at!r} == "between": os.rename = second_rename
 if {kill_at!r} == "before_delete":
-    os.rename = lambda a, b: (rename(a, b), setattr(storage, "_delete", gone))
+    os.rename = lambda a, b: (rename(a, b), setattr(disk, "delete", gone))
 write("two")
 """
     done = subprocess.run([sys.executable, "-c", script, tmp_path / "model"], cwd=Path.cwd(), check=False)
@@ -506,7 +498,7 @@ def test_a_full_disk_is_told_and_the_old_content_stays(tmp_path):
 import resource, sys, torch
 from pathlib import Path
 from seqvae.errors import SeqVAEError
-from seqvae.io import storage
+from seqvae.io import disk, storage
 from seqvae.io.tensors import save_tensors
 root = Path(sys.argv[1])
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
@@ -516,7 +508,7 @@ def folder():
 def loose_file():
     with storage.atomic_folder(root / "model") as new:
         (new / "words.txt").write_bytes(bytes(5000))
-for attempt in (folder, loose_file, lambda: storage.write_bytes(root / "notes", bytes(5000))):
+for attempt in (folder, loose_file, lambda: disk.write_bytes(root / "notes", bytes(5000))):
     try:
         attempt()
     except SeqVAEError as error:
@@ -546,7 +538,7 @@ def test_each_answer_of_the_disk_has_its_code(number, code):
     import errno
 
     def failing():
-        with storage.storage_errors("somewhere"):
+        with disk.storage_errors("somewhere"):
             raise OSError(getattr(errno, number), "reason", "the/file")
 
     with pytest.raises(SeqVAEError, match="reason") as caught:
@@ -555,7 +547,7 @@ def test_each_answer_of_the_disk_has_its_code(number, code):
 
 
 def test_a_missing_file_is_no_fault_of_the_disk(tmp_path):
-    with pytest.raises(FileNotFoundError), storage.storage_errors("somewhere"):
+    with pytest.raises(FileNotFoundError), disk.storage_errors("somewhere"):
         (tmp_path / "none").read_bytes()
 
 
