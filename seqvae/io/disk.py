@@ -29,7 +29,7 @@ _DEVICE = {
 DISK_ERRORS = _FULL | _REFUSED | _DEVICE
 """What `storage_errors` has a word for."""
 
-writing: set[Path] = set()
+_writing: set[Path] = set()
 """Temporary paths that this process is writing now. A process id alone does not tell: in containers it is often 1."""
 
 
@@ -78,21 +78,28 @@ def sha256_file(path: str | os.PathLike[str]) -> str:
 
 
 @contextlib.contextmanager
+def temporary_beside(target: Path) -> Iterator[Path]:
+    """Yields a path to write at and, inside the block, to rename to ``target``; what is there vanishes if it raises."""
+    temporary = beside(target, "tmp")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    _writing.add(temporary)
+    try:
+        yield temporary
+    except BaseException:
+        delete(temporary)
+        raise
+    finally:
+        _writing.discard(temporary)
+
+
+@contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yields a path to write a file at, which becomes ``path`` when the block ends, or vanishes when it raises."""
     with storage_errors(path):
-        temporary = beside(path, "tmp")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        writing.add(temporary)
-        try:
+        with temporary_beside(path) as temporary:
             yield temporary
             flush(temporary)
             os.replace(temporary, path)
-        except BaseException:
-            delete(temporary)
-            raise
-        finally:
-            writing.discard(temporary)
         flush(path.parent)
 
 
@@ -152,10 +159,7 @@ def damaged(where: Path | Location, what: str, hint: str = "copy it again, or us
 
 
 def beside(target: Path, kind: str) -> Path:
-    if target.name in (
-        "",
-        "..",
-    ):  # the working directory, the root, the folder above: what is there is no one's to replace
+    if target.name in ("", ".."):  # the working directory, the root, the folder above are no one's to replace
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(target))
     return target.with_name(f".{kind}-{target.name}-{os.getpid()}")
 
@@ -164,7 +168,7 @@ def parse_beside(path: Path) -> tuple[str | None, Path]:
     """What :func:`beside` made: its kind and its target; kind None where it is not ours or still being written."""
     prefix, _, rest = path.name.partition("-")
     name, _, pid = rest.rpartition("-")
-    if prefix not in (".tmp", ".old") or not name or not pid.isdecimal() or path in writing:
+    if prefix not in (".tmp", ".old") or not name or not pid.isdecimal() or path in _writing:
         return None, path
     if int(pid) != os.getpid() and _alive(int(pid)):
         return None, path

@@ -30,24 +30,15 @@ def atomic_folder(target: str | os.PathLike[str], *, amend: bool = False) -> Ite
     process has replaced that before the block ends: nothing that another has written is lost. See `tries`.
     """
     target = Path(target)
-    with disk.storage_errors(target):
-        temporary = disk.beside(target, "tmp")
-        target.parent.mkdir(parents=True, exist_ok=True)
+    with disk.storage_errors(target), disk.temporary_beside(target) as temporary:
         disk.delete(temporary)
-        disk.writing.add(temporary)
-        try:
-            expected = _copy(target, temporary) if amend else None
-            if not amend:
-                temporary.mkdir()
-            yield temporary
-            manifests.write(temporary)
-            _flush_tree(temporary)
-            _swap(temporary, target, expected)
-        except BaseException:
-            disk.delete(temporary)
-            raise
-        finally:
-            disk.writing.discard(temporary)
+        expected = _copy(target, temporary) if amend else None
+        if not amend:
+            temporary.mkdir()
+        yield temporary
+        manifests.write(temporary)
+        _flush_tree(temporary)
+        _swap(temporary, target, expected)
 
 
 class ChangedMeanwhile(Exception):
